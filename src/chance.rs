@@ -1,0 +1,110 @@
+//! Chance as a function of keys. Nothing here is random: the same key and input give the same number on every
+//! machine and in every release (golden vectors below), so any draw that was ever made can be made again.
+//!
+//! The hash is SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed pseudo-random function: without the key
+//! nobody can choose a unit that falls on a wanted arm. The keys are derived from the secret with BLAKE3's key derivation.
+//! This is not a source of entropy; the secret itself is made by `secret`.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+use crate::experiment::id::{ArmId, ExperimentId, SequenceKey, UnitHash};
+
+/// The keys of all draws. Rotation of the keys that sign decision ids does not change them.
+#[derive(Clone)]
+pub struct DrawKeys {
+    sequence: [u8; 16],
+    unit: [u8; 16],
+    rendezvous: [u8; 16],
+}
+
+impl fmt::Debug for DrawKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("DrawKeys(..)")
+    }
+}
+
+impl DrawKeys {
+    /// Derives the keys from a 32-byte root.
+    pub fn derive(root: &[u8; 32]) -> Self {
+        let derive = |context: &str| {
+            let key = blake3::derive_key(context, root);
+            let mut half = [0; 16];
+            half.copy_from_slice(&key[..16]);
+            half
+        };
+        Self {
+            sequence: derive("pointsman 2026-11 uniform of a decision v1"),
+            unit: derive("pointsman 2026-11 hash of a unit v1"),
+            rendezvous: derive("pointsman 2026-11 rendezvous of a unit v1"),
+        }
+    }
+
+    /// The uniform number in [0, 1) of a decision that is not sticky.
+    pub fn uniform(&self, sequence: SequenceKey) -> f64 {
+        let mut hasher = SipHasher24::new_with_key(&self.sequence);
+        hasher.write(&sequence.origin.to_le_bytes());
+        hasher.write(&sequence.worker.to_le_bytes());
+        hasher.write(&sequence.counter.to_le_bytes());
+        unit_interval(hasher.finish())
+    }
+
+    /// The hash of `unit` in `experiment`; a new `salt` makes all units anew.
+    pub fn unit_hash(&self, experiment: ExperimentId, salt: &str, unit: &[u8]) -> UnitHash {
+        let mut hasher = SipHasher24::new_with_key(&self.unit);
+        hasher.write(&experiment.0.to_le_bytes());
+        hasher.write(&(salt.len() as u64).to_le_bytes());
+        hasher.write(salt.as_bytes());
+        hasher.write(unit);
+        UnitHash(hasher.finish())
+    }
+
+    /// Weighted rendezvous hashing: the arm with the least `-ln(u) / p`, where u is the uniform number of (unit, arm).
+    ///
+    /// Each arm wins with probability p over units, and when p changes a unit moves only to an arm whose share grew relative
+    /// to its old one (weighted highest-random-weight hashing, Thaler and Ravishankar 1998; exponential form as in
+    /// Efraimidis and Spirakis 2006). Arms with p = 0 never win. `None` when every p is 0.
+    pub fn rendezvous(
+        &self,
+        unit: UnitHash,
+        arms: impl Iterator<Item = (ArmId, f64)>,
+    ) -> Option<usize> {
+        let mut best = None;
+        for (index, (arm, probability)) in arms.enumerate() {
+            if probability <= 0.0 {
+                continue;
+            }
+            let mut hasher = SipHasher24::new_with_key(&self.rendezvous);
+            hasher.write(&unit.0.to_le_bytes());
+            hasher.write(&arm.0.to_le_bytes());
+            let uniform = open_unit_interval(hasher.finish());
+            // −ln u ≥ 2 (1 − u) / (1 + u): an arm that this already puts behind needs no logarithm.
+            let behind =
+                |least: f64| 2.0 * (1.0 - uniform) >= least * probability * (1.0 + uniform);
+            if best.is_some_and(|(_, least)| behind(least)) {
+                continue;
+            }
+            // `libm`, because the logarithms of platforms differ in their last bit.
+            let score = -libm::log(uniform) / probability;
+            if best.is_none_or(|(_, least)| score < least) {
+                best = Some((index, score));
+            }
+        }
+        best.map(|(index, _)| index)
+    }
+}
+
+/// 53 bits of a hash as a number in [0, 1).
+pub fn unit_interval(hash: u64) -> f64 {
+    (hash >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+}
+
+/// 52 bits of a hash as a number in (0, 1), so that its logarithm is finite.
+fn open_unit_interval(hash: u64) -> f64 {
+    ((hash >> 12) as f64 + 0.5) * (1.0 / (1_u64 << 52) as f64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! From evidence to an allocation: the one place where exclusions, warm-up and floor are applied.
+//!
+//! In this order: the eligible arms (enabled, and of positive weight); the policy's π over those that are warm, with the cold
+//! ones taking their weights' share together; the floor, mixed in additively: p = f + (1 − K f) π with K = eligible arms
+//! (clipping and renormalising would push arms below the floor again). Pure: what is drawn from is what is computed here.
+
+use crate::experiment::Experiment;
+use crate::experiment::reward::{Goal, RewardKind};
+use crate::policy::best::probability_best;
+use crate::policy::{ArmEvidence, Evidence, Policy, Posterior, shares};
+
+use super::snapshot::{ArmState, Tally};
+
+/// What an allocation depends on, besides the arms.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The policy.
+    pub policy: &'a dyn Policy,
+    /// What a reward is.
+    pub reward: RewardKind,
+    /// Whether more is better.
+    pub goal: Goal,
+    /// Least probability of each eligible arm; 1/K where it would be more.
+    pub floor: f64,
+    /// An arm is warm after this many credited decisions.
+    pub warm_up: u64,
+}
+
+impl<'a> Rules<'a> {
+    /// The rules of an experiment.
+    pub fn of(experiment: &'a Experiment) -> Self {
+        Self {
+            policy: &*experiment.policy,
+            reward: experiment.reward.kind,
+            goal: experiment.reward.goal,
+            floor: experiment.floor,
+            warm_up: experiment.warm_up,
+        }
+    }
+}
+
+/// An arm that may or may not be drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// What the policy sees of it.
+    pub evidence: ArmEvidence,
+    /// Whether nothing but its weight can keep it out.
+    pub enabled: bool,
+}
+
+impl Candidate {
+    /// Whether it can be drawn: weight 0 takes an arm out under every policy.
+    pub fn eligible(&self) -> bool {
+        self.enabled && self.evidence.weight > 0.0
+    }
+}
+
+/// The result, each list in the order of the candidates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allotment {
+    /// Floor included; 0 for arms that are not eligible. All 0 when no arm is eligible, else they sum to 1 within 1e-9.
+    pub probabilities: Vec<f64>,
+    /// Posterior probability of being best among the eligible; 0 for others.
+    pub probability_best: Vec<f64>,
+    /// What is believed of each arm, eligible or not.
+    pub posteriors: Vec<Posterior>,
+}
+
+/// Computes what is drawn from.
+pub fn allocate(rules: &Rules<'_>, candidates: &[Candidate]) -> Allotment {
+    let posteriors: Vec<Posterior> = candidates
+        .iter()
+        .map(|candidate| rules.policy.posterior(&candidate.evidence, rules.reward))
+        .collect();
+    let eligible: Vec<usize> = (0..candidates.len())
+        .filter(|index| candidates[*index].eligible())
+        .collect();
+    let among: Vec<Posterior> = eligible.iter().map(|index| posteriors[*index]).collect();
+    let best = probability_best(&among, rules.goal);
+    let arms: Vec<ArmEvidence> = eligible
+        .iter()
+        .map(|index| candidates[*index].evidence)
+        .collect();
+    let chosen = with_floor(&warm(rules, &arms, &among, &best), rules.floor);
+
+    let scatter = |values: &[f64]| {
+        let mut all = vec![0.0; candidates.len()];
+        for (index, value) in eligible.iter().zip(values) {
+            all[*index] = *value;
+        }
+        all
+    };
+    Allotment {
+        probabilities: scatter(&chosen),
+        probability_best: scatter(&best),
+        posteriors,
+    }
+}
+
+/// π over the eligible arms, warm-up included.
+fn warm(
+    rules: &Rules<'_>,
+    arms: &[ArmEvidence],
+    posteriors: &[Posterior],
+    best: &[f64],
+) -> Vec<f64> {
+    let is_warm = |arm: &ArmEvidence| arm.moments.count() >= rules.warm_up;
+    if arms.iter().all(is_warm) {
+        return distribution(rules, arms, posteriors, best);
+    }
+    let mut result = shares(arms.iter().map(|arm| arm.weight));
+    let warm: Vec<usize> = (0..arms.len())
+        .filter(|index| is_warm(&arms[*index]))
+        .collect();
+    let share: f64 = warm.iter().map(|index| result[*index]).sum();
+    let warm_arms: Vec<ArmEvidence> = warm.iter().map(|index| arms[*index]).collect();
+    let warm_posteriors: Vec<Posterior> = warm.iter().map(|index| posteriors[*index]).collect();
+    let warm_best = probability_best(&warm_posteriors, rules.goal);
+    let among_warm = distribution(rules, &warm_arms, &warm_posteriors, &warm_best);
+    for (index, probability) in warm.iter().zip(among_warm) {
+        result[*index] = share * probability;
+    }
+    result
+}
+
+/// The policy's word, made a distribution should rounding or a faulty policy have left it none.
+fn distribution(
+    rules: &Rules<'_>,
+    arms: &[ArmEvidence],
+    posteriors: &[Posterior],
+    probability_best: &[f64],
+) -> Vec<f64> {
+    if arms.is_empty() {
+        return Vec::new();
+    }
+    let mut stated = rules.policy.distribution(&Evidence {
+        arms,
+        posteriors,
+        probability_best,
+        reward: rules.reward,
+        goal: rules.goal,
+    });
+    stated.resize(arms.len(), 0.0);
+    let sum: f64 = stated.iter().sum();
+    if stated.iter().all(|share| *share >= 0.0) && (sum - 1.0).abs() <= 1e-9 {
+        stated
+    } else {
+        shares(stated.into_iter())
+    }
+}
+
+/// p = f + (1 − K f) π. One arm gets exactly 1.
+fn with_floor(distribution: &[f64], floor: f64) -> Vec<f64> {
+    let count = distribution.len() as f64;
+    if distribution.len() == 1 {
+        return vec![1.0];
+    }
+    let floor = floor.min(1.0 / count).max(0.0);
+    let free = (1.0 - count * floor).max(0.0);
+    distribution
+        .iter()
+        .map(|probability| floor + free * probability)
+        .collect()
+}
+
+/// The candidates of an experiment. `tallies` and `enabled` are in the experiment's order of arms.
+pub fn candidates(experiment: &Experiment, tallies: &[Tally], enabled: &[bool]) -> Vec<Candidate> {
+    experiment
+        .arms
+        .iter()
+        .zip(tallies.iter().zip(enabled))
+        .map(|(arm, (tally, enabled))| Candidate {
+            evidence: ArmEvidence {
+                weight: arm.weight,
+                prior: arm.prior,
+                moments: tally.learned,
+            },
+            enabled: *enabled,
+        })
+        .collect()
+}
+
+/// The allocation of an experiment and the state of its arms, for a snapshot. `tallies` and `enabled` are in the
+/// experiment's order of arms.
+pub fn arm_states(
+    experiment: &Experiment,
+    tallies: &[Tally],
+    enabled: &[bool],
+) -> (Vec<f64>, Vec<ArmState>) {
+    let candidates = candidates(experiment, tallies, enabled);
+    let allotment = allocate(&Rules::of(experiment), &candidates);
+    let states = candidates
+        .iter()
+        .zip(tallies)
+        .zip(allotment.posteriors.iter().zip(&allotment.probability_best))
+        .map(|((candidate, tally), (posterior, best))| ArmState {
+            tally: *tally,
+            posterior: *posterior,
+            probability_best: *best,
+            enabled: candidate.eligible(),
+        })
+        .collect();
+    (allotment.probabilities, states)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! What waits for a window to close: decisions that may yet be credited by default, and rewards that are learned then.
+//!
+//! Decisions are counted in buckets of decision time, a sixty-fourth of the window wide, so memory grows with
+//! buckets and arms and not with decisions. A bucket closes when the window of its last decision has closed: default
+//! credits are then the decisions that the journal holds less those that were rewarded. What arrives for a closed bucket (a
+//! decision whose flush was held up) is settled at once, so the sum does not depend on when the bucket closed.
+//!
+//! A reward for a decision that was dropped before it reached the journal stands in the way of one default credit,
+//! because single decisions are not remembered here. Drops are counted, and none happens while the journal keeps up.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+use crate::experiment::id::ArmId;
+use crate::stats::moments::Moments;
+
+/// Buckets in a window.
+const BUCKETS: u64 = 64;
+
+/// A closed window is remembered this much longer, in milliseconds.
+pub(super) const LINGER: u64 = 10 * 60 * 1000;
+
+/// A stretch of decision time under one length of window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct BucketKey {
+    closes: Timestamp,
+    window: u64,
+}
+
+impl BucketKey {
+    /// The bucket of a decision made at `at` with this window, in milliseconds.
+    pub(super) fn of(at: Timestamp, window: u64) -> Self {
+        let width = (window / BUCKETS).max(1000);
+        let end = (at.as_millis() / width + 1).saturating_mul(width);
+        Self {
+            closes: Timestamp::from_millis(end).plus(window),
+            window,
+        }
+    }
+}
+
+/// What one arm has outstanding in one bucket.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Outstanding {
+    /// Decisions that the journal holds.
+    pub(super) decided: u64,
+    /// Of these, credited with a reward or a failure.
+    pub(super) rewarded: u64,
+    /// Rewards to be learned at the close.
+    pub(super) pending: Moments,
+    /// Credited by default when the bucket closed.
+    defaults: u64,
+}
+
+/// What an arm is credited with because a bucket closed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    /// The arm.
+    pub(super) arm: ArmId,
+    /// Change of its default credits.
+    pub(super) defaults: i64,
+    /// Rewards that it learns now.
+    pub(super) learned: Moments,
+}
+
+type Bucket = BTreeMap<ArmId, Outstanding>;
+
+/// The buckets of an experiment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Closing {
+    open: BTreeMap<BucketKey, Bucket>,
+    closed: BTreeMap<BucketKey, Bucket>,
+}
+
+impl Closing {
+    /// Whether the bucket has closed, the last advance having been to `advanced`.
+    pub(super) fn is_closed(&self, key: BucketKey, advanced: Timestamp) -> bool {
+        self.closed.contains_key(&key) || (key.closes <= advanced && !self.open.contains_key(&key))
+    }
+
+    /// Changes what `arm` has outstanding; gives what is to be credited at once, if the bucket has closed.
+    pub(super) fn change(
+        &mut self,
+        key: BucketKey,
+        arm: ArmId,
+        advanced: Timestamp,
+        change: impl FnOnce(&mut Outstanding),
+    ) -> Option<Settled> {
+        let closed = self.is_closed(key, advanced);
+        let buckets = if closed {
+            &mut self.closed
+        } else {
+            &mut self.open
+        };
+        let outstanding = buckets.entry(key).or_default().entry(arm).or_default();
+        change(outstanding);
+        closed.then(|| settle(arm, outstanding))
+    }
+
+    /// Closes the buckets whose time has come by `now`.
+    pub(super) fn close(&mut self, now: Timestamp) -> Vec<Settled> {
+        let mut settled = Vec::new();
+        while let Some(first) = self.open.first_entry() {
+            if first.key().closes > now {
+                break;
+            }
+            let (key, mut bucket) = first.remove_entry();
+            settled.extend(
+                bucket
+                    .iter_mut()
+                    .map(|(arm, outstanding)| settle(*arm, outstanding)),
+            );
+            self.closed.insert(key, bucket);
+        }
+        while let Some(first) = self.closed.first_entry() {
+            if first.key().closes.plus(LINGER) > now {
+                break;
+            }
+            first.remove();
+        }
+        settled
+    }
+
+    /// Forgets outstanding decisions: they will not be credited by default.
+    pub(super) fn waive(&mut self) {
+        for outstanding in self.open.values_mut().flat_map(BTreeMap::values_mut) {
+            outstanding.decided = outstanding.rewarded;
+        }
+    }
+}
+
+fn settle(arm: ArmId, outstanding: &mut Outstanding) -> Settled {
+    let before = outstanding.defaults;
+    outstanding.defaults = outstanding.decided.saturating_sub(outstanding.rewarded);
+    Settled {
+        arm,
+        defaults: outstanding.defaults as i64 - before as i64,
+        learned: std::mem::take(&mut outstanding.pending),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARM: ArmId = ArmId(1);
+
+    #[test]
+    fn a_bucket_closes_when_the_window_of_its_last_decision_has() {
+        let hour = 3_600_000;
+        let at = Timestamp::from_millis(10 * hour + 1);
+        let key = BucketKey::of(at, hour);
+        assert!(key.closes > at.plus(hour));
+        assert!(key.closes <= at.plus(hour + hour / 64));
+        assert_eq!(
+            BucketKey::of(Timestamp::from_millis(5), 10).closes,
+            Timestamp::from_millis(1010)
+        );
+    }
+
+    #[test]
+    fn credits_are_the_same_whenever_the_bucket_closes() {
+        let key = BucketKey::of(Timestamp::default(), 1000);
+        let late = Timestamp::from_millis(5000);
+        let credited = |closes_after: usize| {
+            let mut closing = Closing::default();
+            let mut total = 0;
+            for step in 0..4 {
+                let advanced = if step >= closes_after {
+                    total += closing
+                        .close(late)
+                        .iter()
+                        .map(|settled| settled.defaults)
+                        .sum::<i64>();
+                    late
+                } else {
+                    Timestamp::default()
+                };
+                let settled = closing.change(key, ARM, advanced, |outstanding| {
+                    if step == 2 {
+                        outstanding.rewarded += 1;
+                    } else {
+                        outstanding.decided += 1;
+                    }
+                });
+                total += settled.map_or(0, |settled| settled.defaults);
+            }
+            total
+                + closing
+                    .close(late)
+                    .iter()
+                    .map(|settled| settled.defaults)
+                    .sum::<i64>()
+        };
+        assert_eq!(credited(0), 2);
+        assert_eq!(credited(1), 2);
+        assert_eq!(credited(3), 2);
+        assert_eq!(credited(9), 2);
+    }
+}

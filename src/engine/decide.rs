@@ -1,0 +1,77 @@
+//! One draw, in one place.
+
+use super::snapshot::Serving;
+use crate::chance::DrawKeys;
+use crate::experiment::decision::Reason;
+use crate::experiment::id::{SequenceKey, UnitHash};
+
+/// What was drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draw {
+    /// Index of the arm in the experiment.
+    pub arm: usize,
+    /// The probability with which it was drawn; 1 when nothing was drawn.
+    pub propensity: f64,
+    /// Why this arm.
+    pub reason: Reason,
+}
+
+/// Draws an arm from the allocation: by the unit's rendezvous hash when there is a unit, else by the decision's uniform number.
+///
+/// Context-free and without allocation of memory. The propensity of a sticky draw is marginal over the hash.
+pub fn decide(
+    serving: &Serving,
+    unit: Option<UnitHash>,
+    sequence: SequenceKey,
+    keys: &DrawKeys,
+) -> Draw {
+    let baseline = |reason| Draw {
+        arm: serving.experiment.baseline,
+        propensity: 1.0,
+        reason,
+    };
+    if serving.paused {
+        return baseline(Reason::Paused);
+    }
+    let probabilities = &serving.allocation.probabilities;
+    let drawn = match unit {
+        Some(unit) => {
+            let arms = serving
+                .experiment
+                .arms
+                .iter()
+                .map(|arm| arm.id)
+                .zip(probabilities.iter().copied());
+            keys.rendezvous(unit, arms)
+        }
+        None => invert(probabilities, keys.uniform(sequence)),
+    };
+    match drawn {
+        Some(arm) => Draw {
+            arm,
+            propensity: probabilities[arm].min(1.0),
+            reason: Reason::Sampled,
+        },
+        None => baseline(Reason::Fallback),
+    }
+}
+
+/// The arm in whose stretch of [0, 1) `uniform` falls. Rounding can leave the sum a hair below 1; the last arm with
+/// positive probability takes what is left. `None` when every probability is 0.
+fn invert(probabilities: &[f64], uniform: f64) -> Option<usize> {
+    let mut rest = uniform;
+    let mut last = None;
+    for (index, probability) in probabilities.iter().enumerate() {
+        if *probability > 0.0 {
+            if rest < *probability {
+                return Some(index);
+            }
+            last = Some(index);
+        }
+        rest -= probability;
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! What happened: the events that the journal keeps and the fold consumes. State is a fold of these and nothing else.
+//!
+//! These are values of the engine; how they are written as JSON lines is the journal's business.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome};
+use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion};
+use crate::experiment::reward::{LabelRule, RewardRule};
+
+/// Something that the journal accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A process started and took `origin` for its sequence keys.
+    Started {
+        /// When.
+        at: Timestamp,
+        /// The random number of this process start.
+        origin: u64,
+    },
+    /// A policy file came into force, or changed.
+    PolicyAdopted(Box<PolicyAdopted>),
+    /// An experiment's policy file is gone. Its history stays.
+    PolicyRetired {
+        /// When.
+        at: Timestamp,
+        /// Which.
+        experiment: ExperimentId,
+    },
+    /// What is drawn from changed.
+    Allocated {
+        /// When.
+        at: Timestamp,
+        /// Which experiment.
+        experiment: ExperimentId,
+        /// Its epoch.
+        epoch: u16,
+        /// Raised by one at each change.
+        version: u64,
+        /// The probability of each arm, floor included.
+        probabilities: Vec<(ArmId, f64)>,
+    },
+    /// A draw.
+    Decided(LoggedDecision),
+    /// An exchange ended.
+    Ended(Outcome),
+    /// A reward or label was judged.
+    Rewarded(Box<Rewarded>),
+}
+
+/// A policy file that came into force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyAdopted {
+    /// When.
+    pub at: Timestamp,
+    /// The experiment's name.
+    pub name: Name,
+    /// Its named hash.
+    pub experiment: ExperimentId,
+    /// Hash of the file.
+    pub version: PolicyVersion,
+    /// The epoch it belongs to.
+    pub epoch: u16,
+    /// `epoch = N` in the file.
+    pub declared_epoch: u16,
+    /// What makes rewards mean the same thing; a change starts an epoch.
+    pub reward_meaning: String,
+    /// The reward's rules while this version is in force.
+    pub reward: RewardRule,
+    /// How labels become rewards, if at all.
+    pub label: Option<LabelRule>,
+    /// The arms: id, name, version.
+    pub arms: Vec<(ArmId, Name, String)>,
+    /// The file's text.
+    pub text: Arc<str>,
+}
+
+/// A reward or label as it was judged. It carries its decision, and so proves it by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rewarded {
+    /// What the decision id says.
+    pub decision: Decision,
+    /// When it was received, by the server's clock: lateness is judged by this.
+    pub received: Timestamp,
+    /// The client's own time, if given: recorded, and the order of `last`.
+    pub at: Option<Timestamp>,
+    /// A named secondary outcome; never learned.
+    pub metric: Option<Name>,
+    /// The client's idempotency key.
+    pub id: Option<Box<str>>,
+    /// The value: posted, or scored from the label.
+    pub value: f64,
+    /// The label, if one was posted.
+    pub label: Option<Label>,
+    /// How it was judged. Replay never judges anew.
+    pub verdict: Verdict,
+}
+
+/// How a reward was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Counted.
+    Accepted,
+    /// Counted before.
+    Duplicate,
+    /// A true id after its window: recorded, not counted.
+    Late,
+    /// Its experiment or epoch is gone: recorded, not counted.
+    Retired,
+    /// Not a `sampled` decision: recorded, not counted.
+    Ignored,
+    /// A label whose prediction is not known: not counted.
+    Unscored,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::Late,
+        Self::Retired,
+        Self::Ignored,
+        Self::Unscored,
+    ];
+
+    /// The word in answers, metrics and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Late => "late",
+            Self::Retired => "retired",
+            Self::Ignored => "ignored",
+            Self::Unscored => "unscored",
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! State as a fold of what the journal accepted: the same code live, at recovery and offline.
+//!
+//! [`State::apply`] takes events in journal order and [`State::advance`] closes windows. What was accepted is never judged
+//! anew here (see `attribute` for judging). Closing is a function of journalled times: an accepted reward was received before
+//! its bucket closed, and what a bucket credits does not depend on when it is closed, so a recovered state equals the live one.
+//!
+//! Not here: allocations are remembered, not computed (`allocate`), and nothing is read or written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::event::{Event, PolicyAdopted, Rewarded, Verdict};
+use super::history::History;
+use super::snapshot::Tally;
+use crate::clock::Timestamp;
+use crate::experiment::Experiment;
+use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason};
+use crate::experiment::id::{ArmId, ExperimentId, PolicyVersion};
+
+/// Bounds on what is remembered, per experiment, and how long a label waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most predictions that wait for their label.
+    pub predictions: usize,
+    /// Most named secondary outcomes that are remembered to tell duplicates.
+    pub metrics: usize,
+    /// How long after its decision a label waits for its prediction, in milliseconds.
+    pub label_wait: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            predictions: 1_000_000,
+            metrics: 1_000_000,
+            label_wait: 60_000,
+        }
+    }
+}
+
+/// What the journal's events amount to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    pub(super) limits: Limits,
+    pub(super) experiments: BTreeMap<ExperimentId, History>,
+    /// The time up to which windows have been closed.
+    pub(super) advanced: Timestamp,
+    /// The starts of processes that wrote this journal.
+    origins: BTreeSet<u64>,
+    changed: BTreeSet<ExperimentId>,
+}
+
+/// The last allocation that was journalled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allocated {
+    /// When.
+    pub at: Timestamp,
+    /// The epoch it was made in.
+    pub epoch: u16,
+    /// Raised by one at each change, through all epochs.
+    pub version: u64,
+    /// The probability of each arm.
+    pub probabilities: Vec<(ArmId, f64)>,
+}
+
+/// Where an experiment stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// The current epoch.
+    pub epoch: u16,
+    /// The policy file last adopted.
+    pub version: PolicyVersion,
+    /// Whether its policy file is gone.
+    pub retired: bool,
+    /// What was last drawn from.
+    pub allocation: Option<Allocated>,
+}
+
+/// 65,535 epochs were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no epoch is left after 65535: give the experiment a new name to start afresh")]
+pub struct EpochsUsedUp;
+
+impl State {
+    /// The state before anything happened.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            experiments: BTreeMap::new(),
+            advanced: Timestamp::default(),
+            origins: BTreeSet::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// The epoch in which `experiment` would go on: the current one, unless rewards now mean something else or the file
+    /// declares a
+    /// higher number than it did.
+    pub fn epoch_for(&self, experiment: &Experiment) -> Result<u16, EpochsUsedUp> {
+        let declared = experiment.declared_epoch;
+        let Some(history) = self.experiments.get(&experiment.id) else {
+            return Ok(declared.max(1));
+        };
+        let same_meaning = history.meaning == experiment.reward_meaning();
+        if same_meaning && declared <= history.declared {
+            return Ok(history.epoch);
+        }
+        let next = history.epoch.checked_add(1).ok_or(EpochsUsedUp)?;
+        Ok(next.max(declared))
+    }
+
+    /// Where an experiment stands; `None` if the journal never had it.
+    pub fn standing(&self, experiment: ExperimentId) -> Option<Standing> {
+        let history = self.experiments.get(&experiment)?;
+        Some(Standing {
+            epoch: history.epoch,
+            version: history.version,
+            retired: history.retired,
+            allocation: history.allocation.clone(),
+        })
+    }
+
+    /// The experiments whose policy file is in force.
+    pub fn active(&self) -> impl Iterator<Item = ExperimentId> + '_ {
+        self.experiments
+            .iter()
+            .filter(|(_, history)| !history.retired)
+            .map(|(id, _)| *id)
+    }
+
+    /// What an arm has earned in the experiment's current epoch.
+    pub fn tally(&self, experiment: ExperimentId, arm: ArmId) -> Tally {
+        self.experiments
+            .get(&experiment)
+            .map(|history| history.tally(arm))
+            .unwrap_or_default()
+    }
+
+    /// What all arms of an experiment have earned in its current epoch, those included that its file no longer names.
+    pub fn tallies(&self, experiment: ExperimentId) -> Vec<(ArmId, Tally)> {
+        self.experiments
+            .get(&experiment)
+            .map(|history| history.tallies().collect())
+            .unwrap_or_default()
+    }
+
+    /// Whether everything about this decision is still remembered. An event about one that is not must not be journalled:
+    /// it would count in a recovered state as it could no longer count in this one.
+    pub fn remembers(&self, decision: &Decision) -> bool {
+        self.experiments
+            .get(&decision.experiment)
+            .is_none_or(|history| history.remembered_until(decision) > self.advanced)
+    }
+
+    /// The experiments whose tallies may have changed since the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<ExperimentId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Takes an event that the journal holds.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Started { origin, .. } => {
+                self.origins.insert(*origin);
+            }
+            Event::PolicyAdopted(adopted) => self.adopt(adopted),
+            Event::PolicyRetired { at, experiment } => self.retire(*experiment, *at),
+            Event::Allocated {
+                at,
+                experiment,
+                epoch,
+                version,
+                probabilities,
+            } => {
+                if let Some(history) = self.experiments.get_mut(experiment) {
+                    history.allocation = Some(Allocated {
+                        at: *at,
+                        epoch: *epoch,
+                        version: *version,
+                        probabilities: probabilities.clone(),
+                    });
+                }
+            }
+            Event::Decided(logged) => self.decided(logged),
+            Event::Ended(outcome) => self.ended(outcome),
+            Event::Rewarded(rewarded) => self.rewarded(rewarded),
+        }
+    }
+
+    /// Closes the windows that have closed by `now`, and forgets what is no longer needed.
+    pub fn advance(&mut self, now: Timestamp) {
+        // A clock that steps back must not open again what has closed.
+        self.advanced = self.advanced.max(now);
+        for (id, history) in &mut self.experiments {
+            if history.close(self.advanced) {
+                self.changed.insert(*id);
+            }
+        }
+    }
+
+    fn adopt(&mut self, adopted: &PolicyAdopted) {
+        let history = self
+            .experiments
+            .entry(adopted.experiment)
+            .or_insert_with(|| History::new(adopted));
+        if history.epoch != adopted.epoch {
+            let allocation = history.allocation.take();
+            *history = History::new(adopted);
+            history.allocation = allocation;
+        }
+        history.adopt(adopted);
+        self.changed.insert(adopted.experiment);
+    }
+
+    /// While an experiment is retired its rewards do not count, so its outstanding decisions may not be credited by
+    /// default either.
+    fn retire(&mut self, experiment: ExperimentId, at: Timestamp) {
+        self.advance(at.max(self.advanced));
+        if let Some(history) = self.experiments.get_mut(&experiment) {
+            history.retired = true;
+            history.waived_until = Some(at);
+            history.closing.waive();
+            self.changed.insert(experiment);
+        }
+    }
+
+    fn decided(&mut self, logged: &LoggedDecision) {
+        let advanced = self.advanced;
+        if let Some(history) = self.sampled(&logged.decision) {
+            history.decided(&logged.decision, advanced);
+            self.changed.insert(logged.decision.experiment);
+        }
+    }
+
+    fn ended(&mut self, outcome: &Outcome) {
+        let (advanced, limit) = (self.advanced, self.limits.predictions);
+        let decision = &outcome.decision;
+        let own = self.is_own(decision);
+        let Some(history) = self.sampled(decision) else {
+            return;
+        };
+        if history.label.is_some() {
+            let prediction = outcome.prediction.clone();
+            history.predictions.insert(decision, prediction, limit);
+        }
+        if outcome.ending == Ending::Failed {
+            history.failed(outcome, own, advanced);
+            self.changed.insert(decision.experiment);
+        }
+    }
+
+    fn rewarded(&mut self, rewarded: &Rewarded) {
+        if rewarded.verdict != Verdict::Accepted {
+            return;
+        }
+        let (advanced, limit) = (self.advanced, self.limits.metrics);
+        let decision = &rewarded.decision;
+        let own = self.is_own(decision);
+        let Some(history) = self.sampled(decision) else {
+            return;
+        };
+        if let Some(metric) = &rewarded.metric {
+            history.measured(metric, rewarded, limit);
+        } else {
+            history.rewarded(rewarded, own, advanced);
+            self.changed.insert(decision.experiment);
+        }
+    }
+
+    /// Whether the decision was made by a process that wrote this journal, so that the journal may hold it.
+    fn is_own(&self, decision: &Decision) -> bool {
+        self.origins.contains(&decision.sequence.origin)
+    }
+
+    /// The history that a sampled decision of the current epoch counts in.
+    fn sampled(&mut self, decision: &Decision) -> Option<&mut History> {
+        self.experiments
+            .get_mut(&decision.experiment)
+            .filter(|history| decision.reason == Reason::Sampled && decision.epoch == history.epoch)
+    }
+}
+
+/// A fold of a whole journal. It forgets as it goes, by the journalled times, so that it needs no more memory than the
+/// process that wrote the journal did.
+#[derive(Debug)]
+pub struct Replay {
+    state: State,
+    now: Timestamp,
+    latest: Timestamp,
+    events: u64,
+}
+
+/// A replay closes windows this long after the journalled times, in milliseconds: within a group, rewards stand in the
+/// order of their commit and not quite in that of their receipt.
+const REPLAY_SLACK: u64 = 10 * 60 * 1000;
+
+/// A replay closes windows once in this many events.
+const REPLAY_STRIDE: u64 = 4096;
+
+impl Replay {
+    /// A fold of the events up to `now`.
+    pub fn new(limits: Limits, now: Timestamp) -> Self {
+        Self {
+            state: State::new(limits),
+            now,
+            latest: Timestamp::default(),
+            events: 0,
+        }
+    }
+
+    /// Takes the next event of the journal.
+    pub fn push(&mut self, event: &Event) {
+        self.latest = self.latest.max(time_of(event));
+        self.state.apply(event);
+        self.events += 1;
+        if self.events.is_multiple_of(REPLAY_STRIDE) {
+            let until = self.latest.min(self.now).as_millis();
+            self.state
+                .advance(Timestamp::from_millis(until.saturating_sub(REPLAY_SLACK)));
+        }
+    }
+
+    /// The state now.
+    pub fn finish(mut self) -> State {
+        self.state.advance(self.now);
+        self.state
+    }
+}
+
+/// When an event happened, by the server's clock.
+fn time_of(event: &Event) -> Timestamp {
+    match event {
+        Event::Started { at, .. }
+        | Event::PolicyRetired { at, .. }
+        | Event::Allocated { at, .. } => *at,
+        Event::PolicyAdopted(adopted) => adopted.at,
+        Event::Decided(logged) => logged.decision.at,
+        Event::Ended(outcome) => outcome.at,
+        Event::Rewarded(rewarded) => rewarded.received,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! One experiment as the journal knows it: what its arms have earned in the current epoch, and what may still change that.
+//!
+//! The parts that [`State`](super::fold::State) folds events into. Every contribution is a value in fixed point that is
+//! added once and taken back exactly, so tallies do not depend on the order of rewards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::aggregate::{Entry, Item, id_hash};
+use super::claims::Claims;
+use super::closing::{BucketKey, Closing, LINGER, Outstanding, Settled};
+use super::event::{PolicyAdopted, Rewarded};
+use super::fold::Allocated;
+use super::predictions::Predictions;
+use super::snapshot::Tally;
+use crate::clock::Timestamp;
+use crate::experiment::decision::{Decision, Outcome};
+use crate::experiment::id::{ArmId, Name, PolicyVersion, SequenceKey};
+use crate::experiment::reward::{Aggregate, LabelRule, Learn, RewardRule};
+use crate::stats::moments::Moments;
+
+/// An experiment as the journal knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct History {
+    pub(super) name: Name,
+    pub(super) epoch: u16,
+    pub(super) retired: bool,
+    /// The highest `epoch = N` that its file has declared.
+    pub(super) declared: u16,
+    /// Decisions made until then were given up when the policy file was removed: they can no longer be credited by default,
+    /// so neither by a reward.
+    pub(super) waived_until: Option<Timestamp>,
+    pub(super) rule: RewardRule,
+    pub(super) label: Option<LabelRule>,
+    pub(super) claims: Claims,
+    pub(super) entries: BTreeMap<(Timestamp, SequenceKey), Entry>,
+    pub(super) predictions: Predictions,
+    pub(super) metrics: BTreeSet<(Timestamp, SequenceKey, u64)>,
+    pub(super) closing: Closing,
+    pub(super) version: PolicyVersion,
+    pub(super) meaning: String,
+    /// The rules of every policy version of this epoch.
+    versions: BTreeMap<PolicyVersion, RewardRule>,
+    longest_window: u64,
+    arms: BTreeMap<ArmId, Earned>,
+    pub(super) allocation: Option<Allocated>,
+}
+
+/// What an arm has earned in the current epoch; default credits apart, because their value is the epoch's.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Earned {
+    decisions: u64,
+    rewards: Moments,
+    learned: Moments,
+    defaults: u64,
+    failures: u64,
+}
+
+impl History {
+    /// Takes over a policy file of the same epoch.
+    pub(super) fn adopt(&mut self, adopted: &PolicyAdopted) {
+        self.retired = false;
+        self.declared = adopted.declared_epoch;
+        self.version = adopted.version;
+        self.meaning.clone_from(&adopted.reward_meaning);
+        self.rule = adopted.reward;
+        self.label.clone_from(&adopted.label);
+        self.versions.insert(adopted.version, adopted.reward);
+        self.longest_window = self.longest_window.max(adopted.reward.window);
+    }
+
+    /// Whether the decision was given up, see `waived_until`.
+    pub(super) fn has_waived(&self, decision: &Decision) -> bool {
+        self.rule.default.is_some() && self.waived_until.is_some_and(|until| decision.at <= until)
+    }
+
+    /// What an arm has earned in the epoch.
+    pub(super) fn tally(&self, arm: ArmId) -> Tally {
+        let earned = self.arms.get(&arm).copied().unwrap_or_default();
+        let mut learned = earned.learned;
+        if let Some(default) = self.rule.default {
+            learned.add(default, earned.defaults);
+        }
+        Tally {
+            decisions: earned.decisions,
+            learned,
+            rewards: earned.rewards,
+            defaults: earned.defaults,
+            failures: earned.failures,
+        }
+    }
+
+    /// What every arm has earned.
+    pub(super) fn tallies(&self) -> impl Iterator<Item = (ArmId, Tally)> + '_ {
+        self.arms.keys().map(|arm| (*arm, self.tally(*arm)))
+    }
+
+    /// Counts a decision.
+    pub(super) fn decided(&mut self, decision: &Decision, advanced: Timestamp) {
+        self.arms.entry(decision.arm).or_default().decisions += 1;
+        if self.rule.default.is_some() && !self.retired {
+            let key = BucketKey::of(decision.at, self.rule_of(decision).window);
+            self.outstanding(key, decision.arm, advanced, |outstanding| {
+                outstanding.decided += 1;
+            });
+        }
+    }
+
+    /// Counts a failure, and credits it if the policy file says so.
+    pub(super) fn failed(&mut self, outcome: &Outcome, own: bool, advanced: Timestamp) {
+        let decision = &outcome.decision;
+        self.arms.entry(decision.arm).or_default().failures += 1;
+        if let Some(value) = self.failure_credit(outcome) {
+            self.settle_as_failure(decision);
+            self.credit(decision, value, own, advanced);
+        }
+    }
+
+    /// Counts an accepted reward.
+    pub(super) fn rewarded(&mut self, rewarded: &Rewarded, own: bool, advanced: Timestamp) {
+        let decision = &rewarded.decision;
+        if self.rule.aggregate != Aggregate::First {
+            self.aggregate(rewarded, own, advanced);
+        } else if self.claims.insert(decision) {
+            self.post(decision, rewarded.value);
+            self.credit(decision, rewarded.value, own, advanced);
+        }
+    }
+
+    /// Remembers a named outcome, to tell its duplicates; at most `limit` of them.
+    pub(super) fn measured(&mut self, metric: &Name, rewarded: &Rewarded, limit: usize) {
+        let decision = &rewarded.decision;
+        let hash = id_hash(metric.as_str(), rewarded.id.as_deref());
+        self.metrics.insert((decision.at, decision.sequence, hash));
+        while self.metrics.len() > limit {
+            self.metrics.pop_first();
+        }
+    }
+
+    /// Credits what the closing of windows brings; whether there was anything.
+    pub(super) fn close(&mut self, now: Timestamp) -> bool {
+        let settled = self.closing.close(now);
+        let any = !settled.is_empty();
+        for settled in settled {
+            self.settle(settled);
+        }
+        let kept = self.longest_window.saturating_add(LINGER);
+        self.forget_before(Timestamp::from_millis(now.as_millis().saturating_sub(kept)));
+        any
+    }
+
+    /// When the last trace of a decision may be forgotten.
+    pub(super) fn remembered_until(&self, decision: &Decision) -> Timestamp {
+        decision.at.plus(self.rule_of(decision).window).plus(LINGER)
+    }
+
+    /// Whether the bucket of a decision with this window has closed.
+    pub(super) fn has_closed(&self, decision: &Decision, window: u64, advanced: Timestamp) -> bool {
+        self.closing
+            .is_closed(BucketKey::of(decision.at, window), advanced)
+    }
+
+    pub(super) fn new(adopted: &PolicyAdopted) -> Self {
+        Self {
+            name: adopted.name.clone(),
+            epoch: adopted.epoch,
+            retired: false,
+            declared: adopted.declared_epoch,
+            waived_until: None,
+            rule: adopted.reward,
+            label: adopted.label.clone(),
+            claims: Claims::default(),
+            entries: BTreeMap::new(),
+            predictions: Predictions::default(),
+            metrics: BTreeSet::new(),
+            closing: Closing::default(),
+            version: adopted.version,
+            meaning: adopted.reward_meaning.clone(),
+            versions: BTreeMap::new(),
+            longest_window: 0,
+            arms: BTreeMap::new(),
+            allocation: None,
+        }
+    }
+
+    /// The rule that held when the decision was made; of a version never seen here, the current one.
+    pub(super) fn rule_of(&self, decision: &Decision) -> &RewardRule {
+        self.versions
+            .get(&decision.policy_version)
+            .unwrap_or(&self.rule)
+    }
+
+    /// Where a reward of the decision waits for the close; `None`: it is learned at once.
+    pub(super) fn place(&self, decision: &Decision) -> Option<BucketKey> {
+        let rule = self.rule_of(decision);
+        (rule.learn == Learn::Close).then(|| BucketKey::of(decision.at, rule.window))
+    }
+
+    /// What the failure of the arm is worth, if it is credited: within the window, and unless a reward came first.
+    pub(super) fn failure_credit(&self, outcome: &Outcome) -> Option<f64> {
+        let decision = &outcome.decision;
+        let rule = self.rule_of(decision);
+        let value = rule.on_failure?;
+        let in_time = outcome.at <= decision.at.plus(rule.window);
+        let unrewarded = !self.claims.contains(decision)
+            && !self.entries.contains_key(&(decision.at, decision.sequence));
+        (in_time && unrewarded).then_some(value)
+    }
+
+    /// From now on no posted reward counts for the decision.
+    fn settle_as_failure(&mut self, decision: &Decision) {
+        if self.rule.aggregate == Aggregate::First {
+            self.claims.insert(decision);
+        } else {
+            let mut entry = Entry::new(self.place(decision));
+            entry.settled = true;
+            self.entries.insert((decision.at, decision.sequence), entry);
+        }
+    }
+
+    /// Adds an item to the decision's aggregate: the earlier contribution is undone, exactly.
+    fn aggregate(&mut self, rewarded: &Rewarded, own: bool, advanced: Timestamp) {
+        let decision = &rewarded.decision;
+        let place = self.place(decision);
+        let key = (decision.at, decision.sequence);
+        let entry = self
+            .entries
+            .get(&key)
+            .cloned()
+            .unwrap_or_else(|| Entry::new(place));
+        let item = Item::of(rewarded);
+        let Ok(next) = entry.with(item, self.rule.aggregate, self.rule.kind) else {
+            return;
+        };
+        let value = next.value.unwrap_or(rewarded.value);
+        match entry.value {
+            Some(earlier) if earlier != value => {
+                self.unpost(decision, earlier, entry.place, advanced);
+                self.post(decision, value);
+                self.learn(decision, value, entry.place, advanced);
+            }
+            Some(_) => {}
+            None => {
+                self.post(decision, value);
+                self.credit(decision, value, own, advanced);
+            }
+        }
+        self.entries.insert(key, next);
+    }
+
+    /// Counts a decision's posted value.
+    fn post(&mut self, decision: &Decision, value: f64) {
+        let earned = self.arms.entry(decision.arm).or_default();
+        earned.rewards.add(value, 1);
+    }
+
+    /// Takes a decision's posted value back, and what was learned from it.
+    fn unpost(
+        &mut self,
+        decision: &Decision,
+        value: f64,
+        place: Option<BucketKey>,
+        advanced: Timestamp,
+    ) {
+        let arm = decision.arm;
+        self.arms.entry(arm).or_default().rewards.remove(value);
+        match place {
+            Some(key) if !self.closing.is_closed(key, advanced) => {
+                self.outstanding(key, arm, advanced, |outstanding| {
+                    outstanding.pending.remove(value);
+                });
+            }
+            _ => self.arms.entry(arm).or_default().learned.remove(value),
+        }
+    }
+
+    /// The decision's first credit: it will not be credited by default, and its value is learned.
+    fn credit(&mut self, decision: &Decision, value: f64, own: bool, advanced: Timestamp) {
+        if own && self.rule.default.is_some() {
+            let key = BucketKey::of(decision.at, self.rule_of(decision).window);
+            self.outstanding(key, decision.arm, advanced, |outstanding| {
+                outstanding.rewarded += 1;
+            });
+        }
+        self.learn(decision, value, self.place(decision), advanced);
+    }
+
+    fn learn(
+        &mut self,
+        decision: &Decision,
+        value: f64,
+        place: Option<BucketKey>,
+        advanced: Timestamp,
+    ) {
+        if let Some(key) = place {
+            self.outstanding(key, decision.arm, advanced, |outstanding| {
+                outstanding.pending.add(value, 1);
+            });
+        } else {
+            let earned = self.arms.entry(decision.arm).or_default();
+            earned.learned.add(value, 1);
+        }
+    }
+
+    fn outstanding(
+        &mut self,
+        key: BucketKey,
+        arm: ArmId,
+        advanced: Timestamp,
+        change: impl FnOnce(&mut Outstanding),
+    ) {
+        if let Some(settled) = self.closing.change(key, arm, advanced, change) {
+            self.settle(settled);
+        }
+    }
+
+    fn settle(&mut self, settled: Settled) {
+        let earned = self.arms.entry(settled.arm).or_default();
+        earned.defaults = earned.defaults.saturating_add_signed(settled.defaults);
+        earned.learned.merge(&settled.learned);
+    }
+
+    fn forget_before(&mut self, cutoff: Timestamp) {
+        self.claims.forget_before(cutoff);
+        self.predictions.forget_before(cutoff);
+        while let Some(first) = self.entries.first_entry() {
+            if first.key().0 >= cutoff {
+                break;
+            }
+            first.remove();
+        }
+        while self.metrics.first().is_some_and(|first| first.0 < cutoff) {
+            self.metrics.pop_first();
+        }
+    }
+}
+
+impl Item {
+    /// A reward's part in its decision's aggregate.
+    pub(super) fn of(rewarded: &Rewarded) -> Self {
+        Self {
+            id: rewarded.id.as_deref().map(|id| id_hash("", Some(id))),
+            at: rewarded.at.unwrap_or(rewarded.received),
+            value: rewarded.value,
+        }
+    }
+}

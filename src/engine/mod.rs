@@ -1,0 +1,16 @@
+//! The engine: from what the journal accepted to allocations, and from an allocation to a decision. No I/O, no clock.
+
+mod aggregate;
+pub mod allocate;
+pub mod attribute;
+mod claims;
+mod closing;
+pub mod decide;
+pub mod event;
+pub mod fold;
+mod history;
+mod predictions;
+pub mod snapshot;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,60 @@
+//! The immutable state that serves requests.
+
+use std::sync::Arc;
+
+use crate::experiment::Experiment;
+use crate::policy::Posterior;
+use crate::stats::moments::Moments;
+
+/// One experiment as it serves: shared unchanged from snapshot to snapshot until something about it changes.
+#[derive(Debug)]
+pub struct Serving {
+    /// The validated policy file.
+    pub experiment: Arc<Experiment>,
+    /// The stretch in which rewards mean the same thing.
+    pub epoch: u16,
+    /// What is drawn from.
+    pub allocation: Arc<Allocation>,
+    /// What the arms have earned, in the experiment's order of arms.
+    pub arms: Vec<ArmState>,
+    /// Whether every request gets the baseline, by an operator's word.
+    pub paused: bool,
+}
+
+/// A distribution over an experiment's arms, as drawn from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Allocation {
+    /// Raised by one whenever the probabilities change.
+    pub version: u64,
+    /// The probability of each arm in the experiment's order, floor included; 0 for arms that are not eligible. All
+    /// 0 when no arm is eligible, else they sum to 1 within 1e-9.
+    pub probabilities: Vec<f64>,
+}
+
+/// An arm's evidence and what is believed of it, for the admin API and metrics.
+#[derive(Debug, Clone)]
+pub struct ArmState {
+    /// Tallies of the epoch.
+    pub tally: Tally,
+    /// Belief about the mean reward.
+    pub posterior: Posterior,
+    /// Posterior probability that this arm is best among the eligible; 0 for others.
+    pub probability_best: f64,
+    /// Whether the file and the operator let it be drawn.
+    pub enabled: bool,
+}
+
+/// What an arm has earned in an epoch. Additive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// `sampled` decisions that the journal holds.
+    pub decisions: u64,
+    /// What the posterior has learned: posted rewards, defaults and failures.
+    pub learned: Moments,
+    /// Sampled decisions with a posted, counted value, after aggregation.
+    pub rewards: Moments,
+    /// Credits at window close.
+    pub defaults: u64,
+    /// Sampled decisions whose arm failed.
+    pub failures: u64,
+}

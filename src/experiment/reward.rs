@@ -1,0 +1,195 @@
+//! What a reward may be and how several of one decision make one.
+
+use super::decision::Label;
+
+/// The kind of number a reward is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RewardKind {
+    /// 0 or 1.
+    Binary,
+    /// A number in [min, max].
+    Bounded {
+        /// Least reward.
+        min: f64,
+        /// Greatest reward.
+        max: f64,
+    },
+    /// Any number of magnitude at most [`MAX_REAL_REWARD`].
+    Real,
+}
+
+/// Greatest magnitude of a `real` reward, so that a billion of them sum exactly in fixed point.
+pub const MAX_REAL_REWARD: f64 = 1e9;
+
+impl RewardKind {
+    /// Whether `value` may be the reward of a decision; the error says what may.
+    pub fn check(self, value: f64) -> Result<(), RewardOutOfRange> {
+        let allowed = match self {
+            Self::Binary => value == 0.0 || value == 1.0,
+            Self::Bounded { min, max } => (min..=max).contains(&value),
+            Self::Real => value.abs() <= MAX_REAL_REWARD,
+        };
+        if allowed {
+            Ok(())
+        } else {
+            Err(RewardOutOfRange { kind: self, value })
+        }
+    }
+
+    /// The word in policy files and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::Bounded { .. } => "bounded",
+            Self::Real => "real",
+        }
+    }
+}
+
+/// The value is no reward of this kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RewardOutOfRange {
+    kind: RewardKind,
+    value: f64,
+}
+
+impl std::error::Error for RewardOutOfRange {}
+
+impl std::fmt::Display for RewardOutOfRange {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.value;
+        match self.kind {
+            RewardKind::Binary => write!(
+                formatter,
+                "reward {value} is not 0 or 1 (the reward is binary)"
+            ),
+            RewardKind::Bounded { min, max } => {
+                write!(formatter, "reward {value} is not in [{min}, {max}]")
+            }
+            RewardKind::Real => write!(
+                formatter,
+                "reward {value} is not a number of magnitude at most {MAX_REAL_REWARD:e}"
+            ),
+        }
+    }
+}
+
+/// How several rewards of one decision make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The first counts, others are duplicates.
+    First,
+    /// The one with the latest `at`, then arrival; the earlier contribution is undone.
+    Last,
+    /// Sum over distinct ids.
+    Sum,
+    /// Mean over distinct ids.
+    Mean,
+    /// Greatest over distinct ids.
+    Max,
+}
+
+impl Aggregate {
+    /// The word in policy files.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Last => "last",
+            Self::Sum => "sum",
+            Self::Mean => "mean",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// Whether more is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// More is better.
+    Maximize,
+    /// Less is better.
+    Minimize,
+}
+
+/// When a reward enters the posterior.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learn {
+    /// As soon as it is accepted.
+    Arrival,
+    /// When the window of its decision closes, together with the defaults.
+    Close,
+}
+
+/// `[reward]`, validated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RewardRule {
+    /// Kind and range.
+    pub kind: RewardKind,
+    /// How long after the decision a reward counts, in milliseconds.
+    pub window: u64,
+    /// Credited when the window closes without a reward.
+    pub default: Option<f64>,
+    /// How several rewards make one.
+    pub aggregate: Aggregate,
+    /// Whether more is better.
+    pub goal: Goal,
+    /// When rewards are learned.
+    pub learn: Learn,
+    /// Credited to a decision whose arm failed to answer.
+    pub on_failure: Option<f64>,
+}
+
+/// How a posted label and the arm's prediction make a reward.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Compare {
+    /// 1 if they are equal, else 0.
+    Equals,
+    /// `max - |label - prediction|`, clamped to the reward's range; needs `bounded`.
+    AbsoluteError,
+    /// 1 if they differ by at most this much, else 0.
+    Within(f64),
+}
+
+impl std::fmt::Display for Compare {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Equals => formatter.write_str("equals"),
+            Self::AbsoluteError => formatter.write_str("absolute_error"),
+            Self::Within(tolerance) => write!(formatter, "within {tolerance}"),
+        }
+    }
+}
+
+/// `[label]`, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelRule {
+    /// JSON pointer (RFC 6901) of the prediction in the arm's response; of JSON lines, in the first line.
+    pub prediction: String,
+    /// How label and prediction are compared.
+    pub compare: Compare,
+}
+
+impl LabelRule {
+    /// The reward of `label` for `prediction`. `None` when the two cannot be compared (a text with a number under
+    /// `within` or `absolute_error`).
+    pub fn score(&self, kind: RewardKind, prediction: &Label, label: &Label) -> Option<f64> {
+        let error = match (prediction, label) {
+            (Label::Number(a), Label::Number(b)) => Some((a - b).abs()),
+            _ => None,
+        };
+        match self.compare {
+            Compare::Equals => Some(f64::from(u8::from(
+                error.map_or(prediction == label, |error| error == 0.0),
+            ))),
+            Compare::Within(tolerance) => {
+                error.map(|error| f64::from(u8::from(error <= tolerance)))
+            }
+            Compare::AbsoluteError => {
+                let RewardKind::Bounded { min, max } = kind else {
+                    return None;
+                };
+                error.map(|error| (max - error).clamp(min, max))
+            }
+        }
+    }
+}

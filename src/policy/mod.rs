@@ -1,0 +1,203 @@
+//! How arms are chosen. A policy turns evidence into a distribution over the eligible arms; it never draws.
+//!
+//! The engine mixes the floor in and draws, once, in one place (`engine::allocate`, `engine::decide`), so the probability that
+//! is logged is the probability that was used. A policy value is parameters only: no state, clock, chance or I/O.
+//! What the arms have earned is additive ([`Moments`]) and the same for every context-free policy, so changing a
+//! file's policy keeps it.
+//!
+//! **Adding a policy:** one new file in this folder with a type that implements [`Policy`] and a `KIND`, and its
+//! line in [`KINDS`]. The conformance tests walk that slice.
+
+pub mod best;
+mod density;
+pub mod epsilon_greedy;
+pub mod fixed;
+pub mod posterior;
+pub mod prior;
+pub mod thompson;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::document::{Default, Field, Kind, Range, Section};
+use crate::experiment::reward::{Goal, RewardKind};
+use crate::stats::moments::Moments;
+
+/// Every policy that a file can name.
+pub const KINDS: &[PolicyKind] = &[fixed::KIND, epsilon_greedy::KIND, thompson::KIND];
+
+/// What a file has to know of a policy: its name, its parameters, and how to make it of them.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyKind {
+    /// The word after `policy.`.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// The keys of its table, [`FLOOR`] and [`WARM_UP`] included.
+    pub fields: &'static [Field],
+    /// A table that compiles with two arms and binary rewards, as TOML.
+    pub example: &'static str,
+    /// Whether it explores by itself, so that it needs no floor.
+    pub explores: bool,
+    /// The rewards it can learn from, as the words of [`RewardKind::as_str`].
+    pub rewards: &'static [&'static str],
+    /// Makes the policy of its table, which has been checked against `fields`. What concerns several keys, or the
+    /// reward, is reported through the section; `None` after an error.
+    pub build: fn(&Section<'_>, RewardKind) -> Option<Arc<dyn Policy>>,
+}
+
+impl PolicyKind {
+    /// The kind with this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// The floor of an experiment that gives none: 0 for policies that explore by themselves, else min(0.01, 0.1 / arms).
+    pub fn default_floor(&self, arms: usize) -> f64 {
+        if self.explores {
+            0.0
+        } else {
+            (0.1 / arms.max(1) as f64).min(0.01)
+        }
+    }
+}
+
+/// The words of all kinds of rewards.
+pub const ANY_REWARD: &[&str] = &["binary", "bounded", "real"];
+
+/// `floor`, which every policy takes. That arms × floor is below 1 is for the configuration to check.
+pub const FLOOR: Field = Field {
+    key: "floor",
+    kind: Kind::Number(Range::half_open(0.0, 1.0)),
+    default: Default::Depends(
+        "0 for policies that explore by themselves (fixed, epsilon_greedy), else the lesser of 0.01 and 0.1 / arms",
+    ),
+    doc: "Least probability of each arm that can be drawn. Arms × floor must be below 1. Off-policy estimates and \
+          intervals need one: 0.05 to 0.1 if they matter.",
+};
+
+/// `warm_up`, which every policy takes.
+pub const WARM_UP: Field = Field {
+    key: "warm_up",
+    kind: Kind::Integer(0, 1_000_000_000),
+    default: Default::Is("0"),
+    doc: "An arm is warm after this many credited decisions. Until then it gets its weight's share of the traffic.",
+};
+
+/// A rule from evidence to a distribution over arms.
+pub trait Policy: Debug + Send + Sync {
+    /// The word after `policy.` in a policy file.
+    fn kind(&self) -> &'static str;
+
+    /// π over `arms` (the eligible ones, at least one): non-negative, sums to 1 within 1e-9, in the order of `arms`.
+    fn distribution(&self, evidence: &Evidence<'_>) -> Vec<f64>;
+
+    /// What is believed of an arm's mean reward, for people and for P(best).
+    fn posterior(&self, arm: &ArmEvidence, reward: RewardKind) -> Posterior;
+}
+
+/// What a policy sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The eligible arms.
+    pub arms: &'a [ArmEvidence],
+    /// What the policy itself believes of each ([`Policy::posterior`]).
+    pub posteriors: &'a [Posterior],
+    /// Posterior probability of each that it is the best of `arms`; computed once, by the engine.
+    pub probability_best: &'a [f64],
+    /// What a reward is.
+    pub reward: RewardKind,
+    /// Whether more is better.
+    pub goal: Goal,
+}
+
+/// What a policy sees of one arm.
+#[derive(Debug, Clone, Copy)]
+pub struct ArmEvidence {
+    /// The arm's weight in the file.
+    pub weight: f64,
+    /// The arm's own prior, if the file gives one.
+    pub prior: Option<ArmPrior>,
+    /// What it has earned: rewards in their own units.
+    pub moments: Moments,
+}
+
+/// A prior for one arm's mean reward.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ArmPrior {
+    /// Beta(alpha, beta) over the mean of a binary reward, or of a bounded one scaled to [0, 1].
+    Beta {
+        /// Pseudo-successes, > 0.
+        alpha: f64,
+        /// Pseudo-failures, > 0.
+        beta: f64,
+    },
+    /// Normal-inverse-gamma over mean and variance of a real reward.
+    NormalInverseGamma {
+        /// Prior mean.
+        mean: f64,
+        /// Pseudo-observations behind the mean, > 0.
+        strength: f64,
+        /// Shape of the inverse gamma, > 0.
+        shape: f64,
+        /// Scale of the inverse gamma, > 0.
+        scale: f64,
+    },
+}
+
+/// What is believed of an arm's mean reward.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Posterior {
+    /// mean = min + (max − min) θ with θ ~ Beta(alpha, beta).
+    Beta {
+        /// > 0.
+        alpha: f64,
+        /// > 0.
+        beta: f64,
+        /// Least reward (0 for binary).
+        min: f64,
+        /// Greatest reward (1 for binary).
+        max: f64,
+    },
+    /// mean ~ location + scale · t(degrees of freedom).
+    StudentT {
+        /// Centre.
+        location: f64,
+        /// > 0.
+        scale: f64,
+        /// > 0.
+        degrees: f64,
+    },
+}
+
+/// Non-negative weights as shares of their sum, each rounded once. Equal shares when none is positive and finite.
+pub(crate) fn shares(weights: impl Iterator<Item = f64>) -> Vec<f64> {
+    let usable = |weight: f64| {
+        if weight > 0.0 && weight.is_finite() {
+            weight
+        } else {
+            0.0
+        }
+    };
+    let mut shares: Vec<f64> = weights.map(usable).collect();
+    let mut sum: f64 = shares.iter().sum();
+    if sum.is_infinite() {
+        // Small enough for any number of arms to add up.
+        for share in &mut shares {
+            *share *= 1e-10;
+        }
+        sum = shares.iter().sum();
+    }
+    if sum == 0.0 {
+        let equal = 1.0 / shares.len() as f64;
+        shares.fill(equal);
+    } else {
+        for share in &mut shares {
+            *share /= sum;
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests;
