@@ -49,9 +49,13 @@
 
 pub mod chance;
 pub mod clock;
+pub mod decision_id;
 pub mod document;
 pub mod engine;
 pub mod experiment;
+pub mod journal;
 pub mod json;
 pub mod policy;
+pub mod rewards;
+pub mod secret;
 pub mod stats;

@@ -1,0 +1,332 @@
+//! Walks all segments in order and gives each event once: at a start ([`recover`], which also repairs) and for commands
+//! that only look ([`scan`]).
+//!
+//! A group is read whole before any of its events is given, so it is folded whole or not at all. Replay never judges:
+//! what an event means was decided when it was written.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use memchr::memchr_iter;
+
+use super::decode::{RecordError, decode};
+use super::encode::Directory;
+use super::reader::{Chunk, Chunks, Group};
+use super::storage::Storage;
+use super::writer::{LastGroup, Position};
+use crate::engine::event::Event;
+
+/// How many groups are remembered to recognise a repeated one. Only the last group before a failure is ever rewritten, so
+/// this is generous.
+const REMEMBERED: usize = 64;
+
+/// Why the journal cannot be used. Damage is not among it: damage is repaired and reported.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The disk's error.
+    #[error("journal: cannot {doing}: {source}")]
+    Io {
+        /// What was being done, with the file's name.
+        doing: String,
+        /// The disk's error.
+        source: io::Error,
+    },
+    /// A newer release has written here; reading on would fold to a wrong state.
+    #[error("journal: {segment}, byte {offset}: {source}")]
+    Newer {
+        /// The segment's name.
+        segment: String,
+        /// Where the line begins.
+        offset: usize,
+        /// What it is.
+        source: RecordError,
+    },
+}
+
+/// Bytes that belong to no intact group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment's name.
+    pub segment: String,
+    /// Where in the segment.
+    pub range: Range<usize>,
+    /// What is wrong.
+    pub why: String,
+    /// Where a copy was put; `None` when only looking.
+    pub copy: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segments read.
+    pub segments: u64,
+    /// Groups folded.
+    pub groups: u64,
+    /// Events folded.
+    pub events: u64,
+    /// Groups that were there before, rewritten after a failed commit: not folded again.
+    pub repeated_groups: u64,
+    /// Groups whose number is not above the last and that are no repeats: folded, and not to be expected.
+    pub misnumbered_groups: u64,
+    /// Groups whose numbers are left out between the first and the last: damaged, or in a segment that is gone.
+    pub missing_groups: u64,
+    /// Bytes after the last intact group of the last segment: cut (or, when only looking, to be cut).
+    pub cut_bytes: u64,
+    /// Damaged bytes elsewhere, and cut bytes that held a commit line: copied to quarantine when repairing.
+    pub damaged: Vec<Damage>,
+}
+
+impl Report {
+    /// Whether nothing was torn or damaged.
+    pub fn is_clean(&self) -> bool {
+        self.cut_bytes == 0
+            && self.damaged.is_empty()
+            && self.misnumbered_groups == 0
+            && self.missing_groups == 0
+    }
+}
+
+/// What recovery hands to the rest of the program.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// What was found.
+    pub report: Report,
+    /// Where the writer goes on: always in a new segment. The events of the last group are safe from a power cut only after its
+    /// first commit, so answer for nothing before that.
+    pub position: Position,
+    /// The names in all `policy` records.
+    pub directory: Directory,
+}
+
+/// Gives every event of every intact group to `sink`, in order and once; cuts the torn tail of the last segment and
+/// copies damaged bytes to quarantine. Only for the process that holds the lock of the data directory.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn recover<S: Storage>(
+    storage: &S,
+    sink: impl FnMut(Event),
+) -> Result<Recovered, RecoveryError> {
+    Walk::new(storage, true).run(sink)
+}
+
+/// As [`recover`], but changes nothing: what would be cut or copied is only reported. Also for the journal of a running
+/// process, whose last group may be half written.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn scan<S: Storage>(storage: &S, sink: impl FnMut(Event)) -> Result<Recovered, RecoveryError> {
+    Walk::new(storage, false).run(sink)
+}
+
+struct Walk<'a, S: Storage> {
+    storage: &'a S,
+    repair: bool,
+    found: Recovered,
+    /// Number and checksum of the last groups.
+    seen: VecDeque<(u64, u32)>,
+    /// The events of the group being read.
+    events: Vec<Event>,
+    /// Where in the segment being read the last folded group is.
+    last: Option<Range<usize>>,
+}
+
+impl<'a, S: Storage> Walk<'a, S> {
+    fn new(storage: &'a S, repair: bool) -> Self {
+        Self {
+            storage,
+            repair,
+            found: Recovered::default(),
+            seen: VecDeque::with_capacity(REMEMBERED),
+            events: Vec::new(),
+            last: None,
+        }
+    }
+
+    fn run(mut self, mut sink: impl FnMut(Event)) -> Result<Recovered, RecoveryError> {
+        let segments = self
+            .storage
+            .list()
+            .map_err(|source| io_error("list the segments", source))?;
+        let mut bytes = Vec::new();
+        for (index, segment) in segments.iter().enumerate() {
+            self.storage.read(*segment, &mut bytes).map_err(|source| {
+                io_error(&format!("read {}", self.storage.name(*segment)), source)
+            })?;
+            self.found.report.segments += 1;
+            self.found.position.segment = segment.saturating_add(1);
+            let last = index + 1 == segments.len();
+            self.segment(*segment, &bytes, last, &mut sink)?;
+        }
+        Ok(self.found)
+    }
+
+    fn segment(
+        &mut self,
+        segment: u64,
+        bytes: &[u8],
+        last: bool,
+        sink: &mut impl FnMut(Event),
+    ) -> Result<(), RecoveryError> {
+        for chunk in Chunks::new(bytes) {
+            match chunk {
+                Chunk::Group(group) => self.group(segment, bytes, &group, sink)?,
+                Chunk::Damaged(range) => {
+                    self.damage(segment, bytes, range, "its checksum does not fit".into())?;
+                }
+                Chunk::Tail { range, committed } if last => {
+                    self.tail(segment, bytes, range, committed)?;
+                }
+                Chunk::Tail { range, .. } => {
+                    let why = "it is not closed by an intact commit line".into();
+                    self.damage(segment, bytes, range, why)?;
+                }
+            }
+        }
+        if let Some(range) = self.last.take() {
+            self.found.position.last = Some(LastGroup {
+                segment,
+                start: range.start as u64,
+                bytes: bytes[range].to_vec(),
+            });
+        }
+        Ok(())
+    }
+
+    fn group(
+        &mut self,
+        segment: u64,
+        bytes: &[u8],
+        group: &Group,
+        sink: &mut impl FnMut(Event),
+    ) -> Result<(), RecoveryError> {
+        let key = (group.number, group.crc);
+        if group.number < self.found.position.group {
+            if self.seen.contains(&key) {
+                self.found.report.repeated_groups += 1;
+                return Ok(());
+            }
+            self.found.report.misnumbered_groups += 1;
+        }
+        match self.read_events(bytes, group.lines.clone()) {
+            Ok(()) => {}
+            Err((offset, source @ RecordError::Newer { .. })) => {
+                let segment = self.storage.name(segment);
+                return Err(RecoveryError::Newer {
+                    segment,
+                    offset,
+                    source,
+                });
+            }
+            Err((offset, error)) => {
+                let why = format!("byte {offset} begins a line that cannot be read: {error}");
+                return self.damage(segment, bytes, group.lines.clone(), why);
+            }
+        }
+        if self.seen.len() == REMEMBERED {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(key);
+        self.count(group.number);
+        self.found.report.events += self.events.len() as u64;
+        self.last = Some(group.lines.start..group.end);
+        for event in self.events.drain(..) {
+            if let Event::PolicyAdopted(policy) = &event {
+                self.found.directory.adopt(policy);
+            }
+            sink(event);
+        }
+        Ok(())
+    }
+
+    /// Counts a group that is about to be folded. The first may have any number: older segments are deleted in time.
+    fn count(&mut self, number: u64) {
+        let expected = &mut self.found.position.group;
+        if self.found.report.groups > 0 {
+            self.found.report.missing_groups += number.saturating_sub(*expected);
+        }
+        *expected = (*expected).max(number.saturating_add(1));
+        self.found.report.groups += 1;
+    }
+
+    /// Reads all lines in `range`; an error says where its line begins.
+    fn read_events(
+        &mut self,
+        bytes: &[u8],
+        range: Range<usize>,
+    ) -> Result<(), (usize, RecordError)> {
+        self.events.clear();
+        let mut start = range.start;
+        for end in memchr_iter(b'\n', &bytes[range.clone()]) {
+            let end = range.start + end;
+            let event = decode(&bytes[start..end]).map_err(|error| (start, error))?;
+            self.events.push(event);
+            start = end + 1;
+        }
+        Ok(())
+    }
+
+    fn damage(
+        &mut self,
+        segment: u64,
+        bytes: &[u8],
+        range: Range<usize>,
+        why: String,
+    ) -> Result<(), RecoveryError> {
+        let copy = self
+            .repair
+            .then(|| {
+                let offset = range.start as u64;
+                self.storage
+                    .quarantine(segment, offset, &bytes[range.clone()])
+            })
+            .transpose()
+            .map_err(|source| {
+                let doing = format!("keep the damaged bytes of {}", self.storage.name(segment));
+                io_error(&doing, source)
+            })?;
+        self.found.report.damaged.push(Damage {
+            segment: self.storage.name(segment),
+            range,
+            why,
+            copy,
+        });
+        Ok(())
+    }
+
+    /// Cuts what follows the last intact group of the journal. It was never acknowledged, unless the disk has damaged it since:
+    /// where it holds a whole commit line that may be so, and a copy is kept.
+    fn tail(
+        &mut self,
+        segment: u64,
+        bytes: &[u8],
+        range: Range<usize>,
+        committed: bool,
+    ) -> Result<(), RecoveryError> {
+        let start = range.start as u64;
+        self.found.report.cut_bytes += range.len() as u64;
+        if committed {
+            let why = "its checksum does not fit".into();
+            self.damage(segment, bytes, range, why)?;
+        }
+        if !self.repair {
+            return Ok(());
+        }
+        self.storage.truncate(segment, start).map_err(|source| {
+            let doing = format!("cut the torn end of {}", self.storage.name(segment));
+            io_error(&doing, source)
+        })
+    }
+}
+
+fn io_error(doing: &str, source: io::Error) -> RecoveryError {
+    RecoveryError::Io {
+        doing: doing.to_owned(),
+        source,
+    }
+}

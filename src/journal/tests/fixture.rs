@@ -1,0 +1,57 @@
+//! Frozen journals: a new release reads what every older one wrote. Files under `tests/fixtures` are never edited; a new
+//! form of the journal gets a new folder and a test of its own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::super::memory::Faults;
+use super::super::storage::FileStorage;
+use super::*;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal_v1")
+}
+
+/// Two segments: a sync failed after the fourth group, which was rewritten to the second one.
+fn write() -> MemoryStorage {
+    let storage = MemoryStorage::default();
+    let mut writer = writer(&storage, Position::default());
+    for (index, events) in samples::groups().iter().enumerate() {
+        for event in events {
+            writer.append(event).unwrap();
+        }
+        if index == 3 {
+            storage.set_faults(Faults {
+                syncs: 1,
+                repairs: 1,
+                ..Faults::default()
+            });
+            assert!(writer.commit().is_err());
+        }
+        writer.commit().unwrap();
+    }
+    storage
+}
+
+#[test]
+fn version_1_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, samples::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+    assert_eq!(found.report.segments, 2);
+    assert_eq!(found.report.repeated_groups, 1);
+    assert_eq!(found.position.group, 9);
+}
+
+#[test]
+fn version_1_is_what_this_release_writes() {
+    for (number, written) in (1..).zip(write().contents()) {
+        let frozen = fs::read(folder().join(format!("{number:012}.jsonl"))).unwrap();
+        assert_eq!(
+            String::from_utf8(written).unwrap(),
+            String::from_utf8(frozen).unwrap()
+        );
+    }
+}
