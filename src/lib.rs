@@ -49,6 +49,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod config;
 pub mod decision_id;
 pub mod document;
 pub mod engine;

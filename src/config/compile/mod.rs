@@ -1,0 +1,341 @@
+//! Policy files to experiments: all of them, or every problem of all of them.
+
+mod arm;
+mod sections;
+
+use std::sync::Arc;
+
+use super::load::Loaded;
+use super::settings::Settings;
+use super::{fields, matching};
+use crate::document::{Document, Problem, Problems, Section, did_you_mean, quoted};
+use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
+use crate::experiment::reward::RewardKind;
+use crate::experiment::{Arm, Experiment, UpstreamRule};
+use crate::policy::{self, Policy, PolicyKind};
+use arm::arm;
+use sections::{label, reward, unit};
+
+/// A policy file as it was read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The path as it was given, for messages.
+    pub file: String,
+    /// The file's name without `.toml`: the experiment's name unless the file has one.
+    pub stem: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Compiles policy files that serve together.
+///
+/// # Errors
+///
+/// Every problem of every file, and between files.
+pub fn compile(sources: &[Source], settings: &Settings) -> Result<Loaded, Vec<Problem>> {
+    let problems = Problems::default();
+    let documents: Vec<Document<'_>> = sources
+        .iter()
+        .map(|source| Document::parse(&source.file, &source.text, &problems))
+        .collect();
+    let mut compiled: Vec<(Section<'_>, Arc<Experiment>)> = Vec::new();
+    for (source, document) in sources.iter().zip(&documents) {
+        if document.is_broken() {
+            continue;
+        }
+        let section = document.section(fields::POLICY_FILE, &problems);
+        if let Some(experiment) = (File {
+            section: section.clone(),
+            source,
+            settings,
+        })
+        .experiment()
+        {
+            compiled.push((section, Arc::new(experiment)));
+        }
+    }
+    together(&compiled);
+    if problems.has_errors() {
+        return Err(problems.into_sorted());
+    }
+    let mut experiments: Vec<_> = compiled
+        .into_iter()
+        .map(|(_, experiment)| experiment)
+        .collect();
+    experiments.sort_by(|a, b| {
+        let order = |experiment: &Experiment| {
+            (
+                matching::specificity(&experiment.matcher),
+                experiment.name.clone(),
+            )
+        };
+        order(a).cmp(&order(b))
+    });
+    Ok(Loaded {
+        experiments,
+        warnings: problems.into_sorted(),
+    })
+}
+
+/// What one file cannot know: names, hashes and matches of the others.
+fn together(compiled: &[(Section<'_>, Arc<Experiment>)]) {
+    for (index, (section, experiment)) in compiled.iter().enumerate() {
+        for (_, other) in &compiled[..index] {
+            if experiment.name == other.name {
+                let message = format!(
+                    "two experiments are called `{}`; the other is in {}",
+                    experiment.name, other.file
+                );
+                section.reject("name", message, "give one of them another `name`");
+            } else if experiment.id == other.id {
+                let message = format!(
+                    "the names `{}` and `{}` have the same hash",
+                    experiment.name, other.name
+                );
+                section.reject("name", message, "give one of them another `name`");
+            }
+            if matching::tie(&experiment.matcher, &other.matcher) {
+                let message = format!(
+                    "`{}` ({}) matches the same requests, and neither is more specific",
+                    other.name, other.file
+                );
+                section.reject("match", message, "make one of them more specific: a longer path, a host, more headers, or methods");
+            }
+        }
+    }
+}
+
+/// One file under compilation.
+struct File<'d> {
+    section: Section<'d>,
+    source: &'d Source,
+    settings: &'d Settings,
+}
+
+impl File<'_> {
+    /// Looks at every section before it gives up.
+    fn experiment(&self) -> Option<Experiment> {
+        let top = &self.section;
+        let name = self.name();
+        let matcher = top
+            .section("match")
+            .and_then(|section| matching::read(&section));
+        let unit = top.section("unit").map(|section| unit(&section));
+        let reward = top.section("reward").and_then(|section| {
+            self.check_retention(&section);
+            reward(&section)
+        });
+        let label = top
+            .section("label")
+            .map(|section| label(&section, reward.as_ref().map(|reward| reward.kind)));
+        let upstream = self.upstream();
+        let arms = self.arms(name.as_ref(), reward.as_ref().map(|reward| reward.kind));
+        let policy = self.policy(
+            reward.as_ref().map(|reward| reward.kind),
+            arms.as_ref().map_or(0, |(arms, _)| arms.len()),
+        );
+        let (arms, baseline) = arms?;
+        let name = name?;
+        let (policy, floor, warm_up) = policy?;
+        Some(Experiment {
+            id: ExperimentId::of(&name),
+            version: PolicyVersion::of(&name, &self.source.text),
+            description: top.string("description").unwrap_or_default().to_owned(),
+            file: self.source.file.clone(),
+            text: Arc::from(self.source.text.as_str()),
+            declared_epoch: top.integer("epoch").map_or(1, |epoch| epoch as u16),
+            matcher: matcher?,
+            unit: unit.map_or(Some(None), |unit| unit.map(Some))?,
+            reward: reward?,
+            label: label.map_or(Some(None), |label| label.map(Some))?,
+            name,
+            arms,
+            baseline,
+            policy,
+            floor,
+            warm_up,
+            upstream,
+        })
+    }
+
+    fn name(&self) -> Option<Name> {
+        let given = self.section.string("name");
+        let name = Name::new(given.unwrap_or(&self.source.stem));
+        if let (Err(error), None) = (&name, given) {
+            let message = format!("the file's stem `{}` is no name", self.source.stem);
+            self.section.reject_section(
+                message,
+                format!("{error}; rename the file or give a `name`"),
+            );
+        } else if let Err(error) = &name {
+            self.section
+                .reject("name", "`name` is no name", error.to_string());
+        }
+        name.ok()
+    }
+
+    /// The journal must reach back as far as a reward may.
+    fn check_retention(&self, reward: &Section<'_>) {
+        let retention = self.settings.data.retention;
+        if reward
+            .duration("window")
+            .is_some_and(|window| window > retention)
+        {
+            let help = format!(
+                "shorten it, or raise data.retention (now {} h) in pointsman.toml",
+                retention / 3_600_000
+            );
+            reward.reject(
+                "window",
+                "the window is longer than the journal's retention",
+                help,
+            );
+        }
+    }
+
+    fn upstream(&self) -> UpstreamRule {
+        let section = self.section.section("upstream");
+        let millis = |key, default| {
+            section
+                .as_ref()
+                .and_then(|section| section.duration(key))
+                .unwrap_or(default)
+        };
+        UpstreamRule {
+            connect_timeout: millis("connect_timeout", 1_000),
+            response_timeout: millis("response_timeout", 60_000),
+            idle_timeout: millis("idle_timeout", 60_000),
+        }
+    }
+
+    fn arms(
+        &self,
+        experiment: Option<&Name>,
+        reward: Option<RewardKind>,
+    ) -> Option<(Vec<Arm>, usize)> {
+        let top = &self.section;
+        let sections = top.sections("arm");
+        let limit = self.settings.limits.arms;
+        if top.has("arm") && sections.is_empty() {
+            top.reject(
+                "arm",
+                "there is no arm",
+                "an experiment has at least one [[arm]]",
+            );
+        }
+        if sections.len() > limit {
+            top.reject(
+                "arm",
+                format!(
+                    "{} arms are more than limits.arms = {limit}",
+                    sections.len()
+                ),
+                "leave some out",
+            );
+        }
+        let arms: Vec<Option<Arm>> = sections
+            .iter()
+            .map(|section| arm(section, experiment, reward))
+            .collect();
+        for (index, arm) in arms.iter().enumerate() {
+            let Some(arm) = arm else { continue };
+            let earlier = arms[..index].iter().flatten();
+            if earlier.clone().any(|other| other.name == arm.name) {
+                sections[index].reject(
+                    "name",
+                    format!("two arms are called `{}`", arm.name),
+                    "every arm has a name of its own",
+                );
+            } else if earlier.clone().any(|other| other.id == arm.id) {
+                sections[index].reject(
+                    "name",
+                    "this name has the same hash as another arm's",
+                    "give it another name",
+                );
+            }
+        }
+        let baselines: Vec<usize> = (0..sections.len())
+            .filter(|index| sections[*index].boolean("baseline") == Some(true))
+            .collect();
+        if let [_, second, ..] = baselines[..] {
+            sections[second].reject(
+                "baseline",
+                "there is a second baseline",
+                "exactly one arm is the baseline",
+            );
+        }
+        let all: Option<Vec<Arm>> = arms.into_iter().collect();
+        let arms = all.filter(|arms| !arms.is_empty())?;
+        if arms.iter().all(|arm| arm.weight == 0.0) {
+            sections[0].reject(
+                "weight",
+                "every weight is 0",
+                "at least one arm needs a weight above 0",
+            );
+        }
+        Some((arms, baselines.first().copied().unwrap_or(0)))
+    }
+
+    /// The policy, its floor and its warm-up.
+    fn policy(
+        &self,
+        reward: Option<RewardKind>,
+        arms: usize,
+    ) -> Option<(Arc<dyn Policy>, f64, u64)> {
+        let table = self.section.section_as_open("policy")?;
+        let given = table.given();
+        let known: Vec<&str> = policy::KINDS.iter().map(|kind| kind.name).collect();
+        for name in given.iter().filter(|name| !known.contains(&name.as_str())) {
+            let meant = did_you_mean(name, &known)
+                .map_or(String::new(), |word| format!("did you mean `{word}`? "));
+            table.reject_key(
+                name,
+                format!("there is no policy `{name}`"),
+                format!("{meant}this version has {}", quoted(&known)),
+            );
+        }
+        if given.len() != 1 {
+            let message = if given.is_empty() {
+                "there is no policy"
+            } else {
+                "there is more than one policy"
+            };
+            self.section.reject(
+                "policy",
+                message,
+                format!(
+                    "give exactly one [policy.KIND], with KIND one of {}",
+                    quoted(&known)
+                ),
+            );
+        }
+        let kind = PolicyKind::find(given.first()?)?;
+        let section = table.section_as(kind.name, kind.fields)?;
+        let floor = section
+            .number("floor")
+            .unwrap_or_else(|| kind.default_floor(arms));
+        if arms > 0 && floor * arms as f64 >= 1.0 {
+            let message =
+                format!("a floor of {floor} for {arms} arms leaves nothing to the policy");
+            section.reject(
+                "floor",
+                message,
+                format!("it is below 1 / {arms} = {:.4}", 1.0 / arms as f64),
+            );
+        }
+        if let Some(reward) = reward.filter(|reward| !kind.rewards.contains(&reward.as_str())) {
+            let message = format!(
+                "`{}` does not learn from {} rewards",
+                kind.name,
+                reward.as_str()
+            );
+            self.section.reject(
+                "policy",
+                message,
+                format!("it takes {} rewards", quoted(kind.rewards)),
+            );
+        }
+        let warm_up = section.integer("warm_up").unwrap_or(0) as u64;
+        Some(((kind.build)(&section, reward?)?, floor, warm_up))
+    }
+}

@@ -1,0 +1,279 @@
+//! The keys of a policy file. Reading, the JSON Schema and the reference all come from these tables.
+
+use crate::document::{Default, Field, Kind, Range};
+use crate::policy::prior;
+
+const fn required(key: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field {
+        key,
+        kind,
+        default: Default::Required,
+        doc,
+    }
+}
+
+const fn optional(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Field {
+    Field {
+        key,
+        kind,
+        default: Default::Is(default),
+        doc,
+    }
+}
+
+const fn depends(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Field {
+    Field {
+        key,
+        kind,
+        default: Default::Depends(default),
+        doc,
+    }
+}
+
+const fn off(key: &'static str, kind: Kind, doc: &'static str) -> Field {
+    Field {
+        key,
+        kind,
+        default: Default::Off,
+        doc,
+    }
+}
+
+/// The top of a policy file.
+pub const POLICY_FILE: &[Field] = &[
+    depends(
+        "name",
+        Kind::Text,
+        "the file's stem",
+        "The experiment's name: letters, digits and inner hyphens, at most 63 of the first two.",
+    ),
+    optional("description", Kind::Text, "\"\"", "One line for people."),
+    optional(
+        "epoch",
+        Kind::Integer(1, 65_535),
+        "1",
+        "Raising it starts a new epoch: every arm begins anew, and rewards of older decisions are retired.",
+    ),
+    required(
+        "match",
+        Kind::Table(MATCH),
+        "Which requests belong to this experiment. Every given condition must hold; of several experiments the most specific wins: exact path, longer prefix, host, more headers, methods.",
+    ),
+    required(
+        "policy",
+        Kind::Open,
+        "How arms are chosen: exactly one table [policy.KIND].",
+    ),
+    off(
+        "unit",
+        Kind::Table(UNIT),
+        "What is randomised. Without it each request is drawn by itself; with it a unit keeps its arm while the allocation stands.",
+    ),
+    required("reward", Kind::Table(REWARD), "What a reward is."),
+    off(
+        "label",
+        Kind::Table(LABEL),
+        "Lets clients post the true label instead of a reward; Pointsman compares it with the arm's prediction.",
+    ),
+    required("arm", Kind::Tables(ARM), "The alternatives, 1 to 100."),
+    off(
+        "upstream",
+        Kind::Table(UPSTREAM),
+        "Time-outs towards the arms.",
+    ),
+];
+
+const MATCH: &[Field] = &[
+    required(
+        "path",
+        Kind::Text,
+        "The raw path without query: exact, or, ending in /*, anything below it. `/a/*` does not match `/a`.",
+    ),
+    depends("methods", Kind::Texts, "any", "HTTP methods, in capitals."),
+    off("host", Kind::Text, "The request's host, without its port."),
+    off(
+        "headers",
+        Kind::TextMap,
+        "Headers that must have exactly these values.",
+    ),
+];
+
+const UNIT: &[Field] = &[
+    off(
+        "header",
+        Kind::Text,
+        "The unit is the value of this request header. Give exactly one of header, cookie, query and json.",
+    ),
+    off(
+        "cookie",
+        Kind::Text,
+        "The unit is the value of this cookie.",
+    ),
+    off(
+        "query",
+        Kind::Text,
+        "The unit is the value of this query parameter.",
+    ),
+    off(
+        "json",
+        Kind::Text,
+        "The unit is the text or number at this JSON pointer in the request's body, which is read whole for it (limits.buffered_body).",
+    ),
+    optional(
+        "issue",
+        Kind::Boolean,
+        "false",
+        "With cookie: set one where it is missing.",
+    ),
+    optional(
+        "missing",
+        Kind::Choice(&["random", "baseline"]),
+        "\"random\"",
+        "A request without a unit is drawn by itself and journalled without one (\"random\"), or gets the baseline and teaches nothing (\"baseline\"). Counted either way.",
+    ),
+    optional(
+        "reallocate",
+        Kind::Duration { zero: true },
+        "\"10m\"",
+        "A bandit moves units at most this often.",
+    ),
+    optional(
+        "salt",
+        Kind::Text,
+        "\"\"",
+        "A new salt randomises all units anew.",
+    ),
+];
+
+const REWARD: &[Field] = &[
+    required(
+        "kind",
+        Kind::Choice(&["binary", "bounded", "real"]),
+        "\"binary\": 0 or 1. \"bounded\": in [min, max]; enters Beta posteriors as (r - min) / (max - min), which is approximate. \"real\": any number up to 1e9 in magnitude.",
+    ),
+    off(
+        "min",
+        Kind::Number(Range::closed(-1e9, 1e9)),
+        "Least reward; for bounded ones, required.",
+    ),
+    off(
+        "max",
+        Kind::Number(Range::closed(-1e9, 1e9)),
+        "Greatest reward; for bounded ones, required.",
+    ),
+    required(
+        "window",
+        Kind::Duration { zero: false },
+        "How long after its decision a reward counts. Later ones are recorded.",
+    ),
+    off(
+        "default",
+        Kind::Number(Range::closed(-1e9, 1e9)),
+        "Credited when the window closes without a reward. Without it such decisions are ignored.",
+    ),
+    optional(
+        "aggregate",
+        Kind::Choice(&["first", "last", "sum", "mean", "max"]),
+        "\"first\"",
+        "What several rewards for one decision make. \"sum\" and \"mean\" need an `id` with each reward; \"sum\" needs bounded or real rewards.",
+    ),
+    optional(
+        "goal",
+        Kind::Choice(&["maximize", "minimize"]),
+        "\"maximize\"",
+        "Whether more is better.",
+    ),
+    depends(
+        "learn",
+        Kind::Choice(&["arrival", "close"]),
+        "\"close\" with a default, else \"arrival\"",
+        "\"arrival\" learns a reward when it comes. \"close\" learns rewards and defaults together when the window closes, so that slow arms are not favoured or punished.",
+    ),
+    off(
+        "on_failure",
+        Kind::Number(Range::closed(-1e9, 1e9)),
+        "Credited to a decision whose arm failed to answer. Without it such decisions are ignored.",
+    ),
+];
+
+const LABEL: &[Field] = &[
+    required(
+        "prediction",
+        Kind::Text,
+        "JSON pointer of the prediction in the arm's response (of JSON lines, in the first). Such arms are asked for an unencoded body.",
+    ),
+    optional(
+        "compare",
+        Kind::ChoiceOrTable(&["equals", "absolute_error"], WITHIN),
+        "\"equals\"",
+        "\"equals\" and { within = N } give 1 or 0; \"absolute_error\" gives max - |error|, within [min, max], and needs bounded rewards. Numbers compare as numbers.",
+    ),
+];
+
+const WITHIN: &[Field] = &[required(
+    "within",
+    Kind::Number(Range::NOT_NEGATIVE),
+    "Greatest error that still counts as right.",
+)];
+
+const ARM: &[Field] = &[
+    required(
+        "name",
+        Kind::Text,
+        "The arm's name, unique in the file; the same grammar as the experiment's.",
+    ),
+    required(
+        "endpoints",
+        Kind::Texts,
+        "Replicas of this arm as http://HOST:PORT, balanced by least requests in flight.",
+    ),
+    optional(
+        "weight",
+        Kind::Number(Range::closed(0.0, 1e9)),
+        "1",
+        "Its share under [policy.fixed] and during warm-up, relative to the others. 0 takes the arm out under every policy.",
+    ),
+    depends(
+        "baseline",
+        Kind::Boolean,
+        "true for the first arm if no arm says so",
+        "The arm that answers when nothing can be drawn, and that others are compared with. At most one.",
+    ),
+    off(
+        "prior",
+        Kind::Table(prior::FIELDS),
+        "What an offline evaluation already knows of this arm.",
+    ),
+    optional(
+        "version",
+        Kind::Text,
+        "\"\"",
+        "A changed version is a new model behind the same name: it starts a new posterior.",
+    ),
+];
+
+const UPSTREAM: &[Field] = &[
+    optional(
+        "connect_timeout",
+        Kind::Duration { zero: false },
+        "\"1s\"",
+        "Time to connect to an endpoint.",
+    ),
+    optional(
+        "response_timeout",
+        Kind::Duration { zero: false },
+        "\"60s\"",
+        "Time from the end of the request to the head of the response; 504 after that. Also the longest silence within a request: 408 after that.",
+    ),
+    optional(
+        "idle_timeout",
+        Kind::Duration { zero: false },
+        "\"60s\"",
+        "Longest silence within a response.",
+    ),
+];

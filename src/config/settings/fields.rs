@@ -1,0 +1,243 @@
+//! The keys of `pointsman.toml`: reading and the reference come from these tables.
+
+use crate::document::{Default, Field, Kind};
+
+const fn field(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Field {
+    Field {
+        key,
+        kind,
+        default: Default::Is(default),
+        doc,
+    }
+}
+
+const fn size(key: &'static str, default: &'static str, doc: &'static str) -> Field {
+    field(key, Kind::Integer(1, 1 << 40), default, doc)
+}
+
+const LISTEN: &[Field] = &[
+    field(
+        "proxy",
+        Kind::Text,
+        "\"0.0.0.0:8080\"",
+        "Address of the data plane, and of the reward and decision API.",
+    ),
+    field(
+        "admin",
+        Kind::Text,
+        "\"127.0.0.1:9901\"",
+        "Address of metrics and the admin API. Without auth.admin_token it must be a loopback address.",
+    ),
+    Field {
+        key: "api",
+        kind: Kind::Text,
+        default: Default::Off,
+        doc: "Moves the reserved paths /-/ and /ofrep/ off the data plane to this address.",
+    },
+];
+
+const WORKERS: &[Field] = &[field(
+    "count",
+    Kind::Integer(0, 256),
+    "0",
+    "Worker threads; 0: one per core.",
+)];
+
+const DATA: &[Field] = &[
+    field(
+        "dir",
+        Kind::Text,
+        "\"data\"",
+        "Journal, secret and lock. A second process on the same directory refuses to start.",
+    ),
+    field(
+        "fsync",
+        Kind::Choice(&["group", "none"]),
+        "\"group\"",
+        "\"group\": a reward is acknowledged after an fsync that it shares with others. \"none\": for benchmarks and tests.",
+    ),
+    field(
+        "retention",
+        Kind::Duration { zero: false },
+        "\"30d\"",
+        "How far the journal must reach back; at least the longest reward window. Nothing is deleted yet, so it reaches back further.",
+    ),
+];
+
+const AUTH: &[Field] = &[
+    Field {
+        key: "secret_file",
+        kind: Kind::Text,
+        default: Default::Depends("\"<data.dir>/secret\""),
+        doc: "Keys of the decision ids, one a line: the first signs, all verify. Made on first start with mode 0600; shared between replicas.",
+    },
+    field(
+        "client_token",
+        Kind::Text,
+        "\"\"",
+        "Rewards and decisions need `Authorization: Bearer <this>`. Empty: only peers on this machine may post them.",
+    ),
+    field(
+        "open",
+        Kind::Boolean,
+        "false",
+        "true: anyone who reaches the port may reward and decide. Excludes client_token.",
+    ),
+    field(
+        "admin_token",
+        Kind::Text,
+        "\"\"",
+        "The admin API needs `Authorization: Bearer <this>` (metrics and health stay open). Empty: the admin listener must be on loopback.",
+    ),
+];
+
+const LIMITS: &[Field] = &[
+    size("policy_file", "1048576", "Bytes of a policy file."),
+    size("policy_files", "1000", "Policy files."),
+    field(
+        "arms",
+        Kind::Integer(1, 100),
+        "100",
+        "Arms of an experiment.",
+    ),
+    size(
+        "unit_key",
+        "1024",
+        "Bytes of a unit's key; a longer one counts as missing.",
+    ),
+    size(
+        "buffered_body",
+        "65536",
+        "Bytes of a request's body where the policy file asks for a value in it; 413 above.",
+    ),
+    size(
+        "label_response",
+        "65536",
+        "Bytes of a response in which a prediction is looked for; a longer one has none.",
+    ),
+    size(
+        "predictions",
+        "1000000",
+        "Predictions remembered until their label comes; the oldest go first.",
+    ),
+    size(
+        "metric_ids",
+        "1000000",
+        "Secondary outcomes of each experiment that are remembered to tell duplicates.",
+    ),
+    field(
+        "label_wait",
+        Kind::Duration { zero: true },
+        "\"60s\"",
+        "How long after its decision a label that overtakes its prediction waits for it; then it is answered `unscored`.",
+    ),
+    size(
+        "reward_body",
+        "4194304",
+        "Bytes of a post of rewards; 413 above.",
+    ),
+    size("reward_items", "10000", "Rewards in one post."),
+    size("json_depth", "64", "Depth of JSON in a post of rewards."),
+    field(
+        "journal_queue",
+        Kind::Integer(16, 1 << 20),
+        "16384",
+        "Decisions and outcomes of each worker that wait for the journal; above, they are dropped and counted.",
+    ),
+    size(
+        "connections",
+        "10000",
+        "Open client connections; above, new ones are closed at once.",
+    ),
+    field(
+        "headers",
+        Kind::Integer(1, 10_000),
+        "100",
+        "Headers of a request; 431 above. Another value than 100 costs an allocation a request.",
+    ),
+    size(
+        "header_bytes",
+        "65536",
+        "Bytes of a request's head; 431 above.",
+    ),
+    field(
+        "header_timeout",
+        Kind::Duration { zero: false },
+        "\"20s\"",
+        "Time for a request's head to arrive.",
+    ),
+    field(
+        "body_timeout",
+        Kind::Duration { zero: false },
+        "\"30s\"",
+        "Time for the whole body of a post of rewards or decisions, and of a request in whose body a value is asked for; 408 after that.",
+    ),
+];
+
+const RELOAD: &[Field] = &[field(
+    "poll",
+    Kind::Duration { zero: false },
+    "\"5s\"",
+    "How often the policies folder is read even if the file system reports no change.",
+)];
+
+const SHUTDOWN: &[Field] = &[
+    field(
+        "drain_delay",
+        Kind::Duration { zero: true },
+        "\"5s\"",
+        "After SIGTERM: how long the server is unready but still serves, so that load balancers notice.",
+    ),
+    field(
+        "drain_timeout",
+        Kind::Duration { zero: true },
+        "\"25s\"",
+        "How long requests in flight may then take.",
+    ),
+];
+
+/// Every section of `pointsman.toml`.
+pub const FIELDS: &[Field] = &[
+    Field {
+        key: "listen",
+        kind: Kind::Table(LISTEN),
+        default: Default::Off,
+        doc: "Where the server listens.",
+    },
+    Field {
+        key: "workers",
+        kind: Kind::Table(WORKERS),
+        default: Default::Off,
+        doc: "Worker threads.",
+    },
+    Field {
+        key: "data",
+        kind: Kind::Table(DATA),
+        default: Default::Off,
+        doc: "Where the server keeps what it must not lose.",
+    },
+    Field {
+        key: "auth",
+        kind: Kind::Table(AUTH),
+        default: Default::Off,
+        doc: "Who may do what.",
+    },
+    Field {
+        key: "limits",
+        kind: Kind::Table(LIMITS),
+        default: Default::Off,
+        doc: "Bounds: nothing in the server grows without one.",
+    },
+    Field {
+        key: "reload",
+        kind: Kind::Table(RELOAD),
+        default: Default::Off,
+        doc: "How changed policies are noticed.",
+    },
+    Field {
+        key: "shutdown",
+        kind: Kind::Table(SHUTDOWN),
+        default: Default::Off,
+        doc: "How the server ends.",
+    },
+];

@@ -1,0 +1,405 @@
+//! From text, environment and flags to checked settings.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Auth, Data, FIELDS, Limits, Listen, Reload, Settings, Shutdown, Workers};
+use crate::document::{Default, Document, Kind, Problem, Problems, Section};
+use crate::journal::Durability;
+
+/// Reads the settings: `text` of `file`, overridden by `overrides` of the form (`listen.proxy`, value), the strongest last.
+///
+/// # Errors
+///
+/// Every problem at once.
+pub fn parse(
+    file: &str,
+    text: &str,
+    overrides: &[(String, String)],
+) -> Result<Settings, Vec<Problem>> {
+    let problems = Problems::default();
+    let defaults = defaults();
+    let overrides: Vec<(&str, String)> = overrides
+        .iter()
+        .map(|(path, value)| (path.as_str(), as_toml(path, value)))
+        .collect();
+    let mut documents = vec![
+        Document::parse("default settings", &defaults, &problems),
+        Document::parse(file, text, &problems),
+    ];
+    documents.extend(
+        overrides
+            .iter()
+            .map(|(path, toml)| Document::parse(path, toml, &problems)),
+    );
+    let reading = Reading::new(&documents, &problems);
+    match reading.settings() {
+        Some(settings) if !problems.has_errors() => Ok(settings),
+        _ => Err(problems.into_sorted()),
+    }
+}
+
+/// The default settings as a file, from the fields.
+fn defaults() -> String {
+    let mut text = String::new();
+    for section in FIELDS {
+        let Kind::Table(fields) = section.kind else {
+            continue;
+        };
+        text.push_str(&format!("[{}]\n", section.key));
+        for field in fields {
+            if let Default::Is(value) = field.default {
+                text.push_str(&format!("{} = {value}\n", field.key));
+            }
+        }
+    }
+    text
+}
+
+/// `listen.proxy` and `0.0.0.0:80` as `listen.proxy = "0.0.0.0:80"`; numbers and truth values stay bare where the field wants them.
+fn as_toml(path: &str, value: &str) -> String {
+    let kind = path.split_once('.').and_then(|(section, key)| {
+        let section = FIELDS.iter().find(|field| field.key == section)?;
+        let Kind::Table(fields) = section.kind else {
+            return None;
+        };
+        Some(fields.iter().find(|field| field.key == key)?.kind)
+    });
+    match kind {
+        // Nothing but a plain word goes in unquoted, or a value could bring keys of its own.
+        Some(Kind::Integer(..) | Kind::Boolean | Kind::Number(_))
+            if value.bytes().all(is_plain) && !value.is_empty() =>
+        {
+            format!("{path} = {value}")
+        }
+        _ => format!("{path} = {}", toml_string(value)),
+    }
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-_.".contains(&byte)
+}
+
+/// A TOML basic string. JSON's escapes are TOML's.
+fn toml_string(value: &str) -> String {
+    serde_json::Value::from(value).to_string()
+}
+
+/// The overrides in the environment: `POINTSMAN_LISTEN_PROXY` for `listen.proxy`, and so on for every setting.
+pub fn from_environment(read: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for section in FIELDS {
+        let Kind::Table(fields) = section.kind else {
+            continue;
+        };
+        for field in fields {
+            let name = format!("POINTSMAN_{}_{}", section.key, field.key).to_uppercase();
+            if let Some(value) = read(&name) {
+                found.push((format!("{}.{}", section.key, field.key), value));
+            }
+        }
+    }
+    found
+}
+
+/// Defaults, the file, and what is laid over it; the strongest last.
+struct Reading<'d> {
+    /// The sections of each layer.
+    layers: Vec<Vec<(&'static str, Section<'d>)>>,
+}
+
+impl<'d> Reading<'d> {
+    fn new(documents: &'d [Document<'d>], problems: &'d Problems) -> Self {
+        let open = |document: &'d Document<'d>| {
+            let top = document.section(FIELDS, problems);
+            FIELDS
+                .iter()
+                .filter_map(|field| Some((field.key, top.section(field.key)?)))
+                .collect()
+        };
+        Self {
+            layers: documents
+                .iter()
+                .filter(|document| !document.is_broken())
+                .map(open)
+                .collect(),
+        }
+    }
+
+    /// The section of the strongest layer that gives the key.
+    fn layer(&self, section: &str, key: &str) -> Option<&Section<'d>> {
+        let sections = self.layers.iter().rev().flatten();
+        sections
+            .filter(|(name, _)| *name == section)
+            .map(|(_, layer)| layer)
+            .find(|layer| layer.has(key))
+    }
+
+    fn string(&self, section: &str, key: &str) -> Option<&'d str> {
+        self.layer(section, key)?.string(key)
+    }
+
+    fn boolean(&self, section: &str, key: &str) -> Option<bool> {
+        self.layer(section, key)?.boolean(key)
+    }
+
+    fn count(&self, section: &str, key: &str) -> Option<usize> {
+        usize::try_from(self.layer(section, key)?.integer(key)?).ok()
+    }
+
+    fn duration(&self, section: &str, key: &str) -> Option<u64> {
+        self.layer(section, key)?.duration(key)
+    }
+
+    fn address(&self, key: &str) -> Option<SocketAddr> {
+        let layer = self.layer("listen", key)?;
+        let address = layer.string(key)?.parse().ok();
+        if address.is_none() {
+            layer.reject(
+                key,
+                format!("`{key}` is not an address"),
+                "it takes an IP address and a port, as in \"127.0.0.1:8080\" or \"[::1]:8080\"",
+            );
+        }
+        address
+    }
+
+    /// Evaluates every section before giving up, so that every problem is found.
+    fn settings(&self) -> Option<Settings> {
+        let listen = self.listen();
+        let auth = self.auth();
+        if let (Some(listen), Some(auth)) = (&listen, &auth) {
+            self.check_admin(listen, auth);
+        }
+        if let Some(layer) = self
+            .layer("data", "dir")
+            .filter(|layer| layer.string("dir") == Some(""))
+        {
+            layer.reject(
+                "dir",
+                "`dir` is empty",
+                "name the folder that the journal is kept in",
+            );
+        }
+        let fsync = if self.string("data", "fsync")? == "none" {
+            Durability::None
+        } else {
+            Durability::Group
+        };
+        Some(Settings {
+            workers: Workers {
+                count: self.count("workers", "count")?,
+            },
+            data: Data {
+                dir: PathBuf::from(self.string("data", "dir")?),
+                fsync,
+                retention: self.duration("data", "retention")?,
+            },
+            limits: self.limits()?,
+            reload: Reload {
+                poll: self.duration("reload", "poll")?,
+            },
+            shutdown: Shutdown {
+                drain_delay: self.duration("shutdown", "drain_delay")?,
+                drain_timeout: self.duration("shutdown", "drain_timeout")?,
+            },
+            listen: listen?,
+            auth: auth?,
+        })
+    }
+
+    fn listen(&self) -> Option<Listen> {
+        let (proxy, admin) = (self.address("proxy"), self.address("admin"));
+        if let (Some(0), Some(layer)) = (
+            proxy.map(|proxy| proxy.port()),
+            self.layer("listen", "proxy"),
+        ) {
+            // Every worker binds the port for itself.
+            layer.reject(
+                "proxy",
+                "port 0 would be another port for each worker",
+                "give the port that clients connect to",
+            );
+        }
+        let api = self.layer("listen", "api").map(|_| self.address("api"));
+        Some(Listen {
+            proxy: proxy?,
+            admin: admin?,
+            api: api.map_or(Some(None), |address| address.map(Some))?,
+        })
+    }
+
+    fn auth(&self) -> Option<Auth> {
+        for key in ["client_token", "admin_token"] {
+            let Some(layer) = self.layer("auth", key) else {
+                continue;
+            };
+            if layer
+                .string(key)
+                .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
+            {
+                layer.reject(
+                    key,
+                    format!("`{key}` has a character that no header can carry"),
+                    "use letters, digits and punctuation",
+                );
+            }
+        }
+        let auth = Auth {
+            secret_file: self.string("auth", "secret_file").map(PathBuf::from),
+            client_token: self.string("auth", "client_token")?.to_owned(),
+            open: self.boolean("auth", "open")?,
+            admin_token: self.string("auth", "admin_token")?.to_owned(),
+        };
+        if let (true, false, Some(layer)) = (
+            auth.open,
+            auth.client_token.is_empty(),
+            self.layer("auth", "open"),
+        ) {
+            layer.reject(
+                "open",
+                "`open` and `client_token` exclude each other",
+                "open lets everybody in; leave one of the two out",
+            );
+        }
+        Some(auth)
+    }
+
+    fn check_admin(&self, listen: &Listen, auth: &Auth) {
+        if listen.admin.ip().is_loopback() || !auth.admin_token.is_empty() {
+            return;
+        }
+        if let Some(layer) = self.layer("listen", "admin") {
+            let message = format!(
+                "the admin listener {} can be reached from other machines, and `auth.admin_token` is not set",
+                listen.admin
+            );
+            layer.reject(
+                "admin",
+                message,
+                "set auth.admin_token, or listen on 127.0.0.1",
+            );
+        }
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        let count = |key| self.count("limits", key);
+        let duration = |key| self.duration("limits", key);
+        Some(Limits {
+            policy_file: count("policy_file")?,
+            policy_files: count("policy_files")?,
+            arms: count("arms")?,
+            unit_key: count("unit_key")?,
+            buffered_body: count("buffered_body")?,
+            label_response: count("label_response")?,
+            predictions: count("predictions")?,
+            metric_ids: count("metric_ids")?,
+            label_wait: duration("label_wait")?,
+            reward_body: count("reward_body")?,
+            reward_items: count("reward_items")?,
+            json_depth: count("json_depth")?,
+            journal_queue: count("journal_queue")?,
+            connections: count("connections")?,
+            headers: count("headers")?,
+            header_bytes: count("header_bytes")?,
+            header_timeout: duration("header_timeout")?,
+            body_timeout: duration("body_timeout")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn over(path: &str, value: &str) -> (String, String) {
+        (path.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_documented_defaults() {
+        let settings = parse("pointsman.toml", "", &[]).unwrap();
+        assert_eq!(settings.listen.proxy.to_string(), "0.0.0.0:8080");
+        assert_eq!(settings.listen.admin.to_string(), "127.0.0.1:9901");
+        assert_eq!(
+            settings.auth.secret_path(&settings.data.dir),
+            Path::new("data/secret")
+        );
+        assert_eq!(
+            (settings.limits.reward_body, settings.limits.reward_items),
+            (4 << 20, 10_000)
+        );
+        assert_eq!(
+            (
+                settings.shutdown.drain_delay,
+                settings.shutdown.drain_timeout
+            ),
+            (5_000, 25_000)
+        );
+        assert_eq!(settings.data.fsync, Durability::Group);
+    }
+
+    #[test]
+    fn flags_beat_the_environment_which_beats_the_file() {
+        let text =
+            "[listen]\nproxy = \"1.1.1.1:1\"\nadmin = \"127.0.0.1:1\"\n[workers]\ncount = 1\n";
+        let environment = from_environment(|name| match name {
+            "POINTSMAN_LISTEN_PROXY" => Some("2.2.2.2:2".to_owned()),
+            "POINTSMAN_WORKERS_COUNT" => Some("2".to_owned()),
+            _ => None,
+        });
+        let overrides = [environment, vec![over("listen.proxy", "3.3.3.3:3")]].concat();
+        let settings = parse("pointsman.toml", text, &overrides).unwrap();
+        assert_eq!(settings.listen.proxy.to_string(), "3.3.3.3:3");
+        assert_eq!(settings.listen.admin.to_string(), "127.0.0.1:1");
+        assert_eq!(settings.workers.count, 2);
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_place() {
+        let text = "[listen]\nproxy = \"nowhere\"\n[workers]\ncuont = 2\n[limits]\narms = 0\n";
+        let problems = parse(
+            "pointsman.toml",
+            text,
+            &[over("shutdown.drain_delay", "soon")],
+        )
+        .unwrap_err();
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 4, "{shown:#?}");
+        assert!(
+            shown
+                .iter()
+                .any(|text| text.contains("pointsman.toml:4:1")
+                    && text.contains("did you mean `count`")),
+            "{shown:#?}"
+        );
+        assert!(
+            shown
+                .iter()
+                .any(|text| text.contains("shutdown.drain_delay:1:")),
+            "{shown:#?}"
+        );
+    }
+
+    #[test]
+    fn an_override_cannot_bring_keys_of_its_own() {
+        assert!(parse("f", "", &[over("workers.count", "1\n[auth]\nopen = true")]).is_err());
+        assert!(parse("f", "", &[over("auth.open", "true\n")]).is_err());
+        assert!(parse("f", "", &[over("auth.client_token", "a b")]).is_err());
+        let settings = parse("f", "", &[over("auth.client_token", "s3cret")]).unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn an_open_admin_listener_needs_a_token() {
+        let bare = "[listen]\nadmin = \"0.0.0.0:9901\"\n";
+        assert!(
+            parse("f", bare, &[]).unwrap_err()[0]
+                .to_string()
+                .contains("admin_token")
+        );
+        assert!(parse("f", &format!("{bare}[auth]\nadmin_token = \"x\"\n"), &[]).is_ok());
+    }
+}

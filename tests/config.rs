@@ -1,0 +1,542 @@
+//! Policy files and settings as people write them, good and bad.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pointsman::config::compile::{Source, compile};
+use pointsman::config::{load, reference, settings};
+use pointsman::experiment::Experiment;
+use pointsman::experiment::reward::{Learn, RewardKind};
+use pointsman::policy::KINDS;
+use proptest::prelude::*;
+
+fn settings() -> settings::Settings {
+    settings::parse("pointsman.toml", "", &[]).unwrap()
+}
+
+fn source(stem: &str, text: &str) -> Source {
+    Source {
+        file: format!("policies/{stem}.toml"),
+        stem: stem.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+/// Every problem of these files, as it is shown.
+fn problems(files: &[(&str, &str)]) -> Vec<String> {
+    let sources: Vec<Source> = files
+        .iter()
+        .map(|(stem, text)| source(stem, text))
+        .collect();
+    let problems = compile(&sources, &settings()).expect_err("there is a problem");
+    problems.iter().map(ToString::to_string).collect()
+}
+
+const GOOD: &str = r#"
+[match]
+path = "/v1/stars"
+[policy.thompson]
+[reward]
+kind = "binary"
+window = "24h"
+[[arm]]
+name = "a"
+endpoints = ["http://127.0.0.1:9001"]
+[[arm]]
+name = "b"
+endpoints = ["http://127.0.0.1:9002"]
+"#;
+
+fn compiled(text: &str) -> std::sync::Arc<Experiment> {
+    let loaded = compile(&[source("good", text)], &settings());
+    let loaded = loaded.unwrap_or_else(|problems| {
+        panic!(
+            "{}",
+            problems.iter().map(ToString::to_string).collect::<String>()
+        )
+    });
+    std::sync::Arc::clone(&loaded.experiments[0])
+}
+
+#[test]
+fn the_shipped_policies_compile_together_and_cover_every_kind() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let loaded = load::policies(&[folder], &settings()).unwrap();
+    for kind in KINDS {
+        assert!(
+            loaded
+                .experiments
+                .iter()
+                .any(|experiment| experiment.policy.kind() == kind.name),
+            "no policy file shows {}",
+            kind.name
+        );
+    }
+}
+
+#[test]
+fn the_example_of_every_kind_compiles() {
+    for kind in KINDS {
+        let text = GOOD.replace("[policy.thompson]", kind.example);
+        assert_eq!(compiled(&text).policy.kind(), kind.name);
+    }
+}
+
+#[test]
+fn what_is_left_out_has_its_documented_default() {
+    let experiment = compiled(GOOD);
+    assert_eq!(experiment.name.as_str(), "good");
+    assert_eq!(
+        (
+            experiment.baseline,
+            experiment.declared_epoch,
+            experiment.warm_up
+        ),
+        (0, 1, 0)
+    );
+    assert_eq!(experiment.floor, 0.01);
+    assert_eq!(experiment.reward.kind, RewardKind::Binary);
+    assert_eq!(experiment.reward.learn, Learn::Arrival);
+    let with_default = compiled(&GOOD.replace("window = \"24h\"", "window = \"24h\"\ndefault = 0"));
+    assert_eq!(
+        (with_default.reward.learn, with_default.reward.default),
+        (Learn::Close, Some(0.0))
+    );
+    let fixed = compiled(&GOOD.replace("policy.thompson", "policy.fixed"));
+    assert_eq!(fixed.floor, 0.0);
+}
+
+#[test]
+fn a_changed_text_is_a_changed_version_and_an_arms_version_is_another_arm() {
+    let (first, second) = (compiled(GOOD), compiled(&format!("{GOOD}# a comment\n")));
+    assert_ne!(first.version, second.version);
+    assert_eq!(first.arms[0].id, second.arms[0].id);
+    let new_model = compiled(&GOOD.replace("name = \"a\"", "name = \"a\"\nversion = \"2\""));
+    assert_ne!(first.arms[0].id, new_model.arms[0].id);
+}
+
+/// What is replaced by what, and what the problem must say.
+const BAD: &[(&str, &str, &[&str])] = &[
+    (
+        "kind = \"binary\"",
+        "kind = \"binry\"",
+        &[
+            "policies/bad.toml:6:8",
+            "`kind` cannot be \"binry\"",
+            "did you mean \"binary\"?",
+            "^^^^^^^",
+        ],
+    ),
+    (
+        "window = \"24h\"",
+        "widow = \"24h\"",
+        &[
+            "bad.toml:7:1",
+            "unknown key `widow` in [reward]",
+            "did you mean `window`?",
+        ],
+    ),
+    ("window = \"24h\"", "", &["`window` is missing in [reward]"]),
+    (
+        "window = \"24h\"",
+        "window = \"1 day\"",
+        &["`window` cannot be \"1 day\"", "\"10m\""],
+    ),
+    ("window = \"24h\"", "window = \"0s\"", &["above zero"]),
+    (
+        "window = \"24h\"",
+        "window = 24",
+        &["`window` cannot be 24", "a duration"],
+    ),
+    (
+        "window = \"24h\"",
+        "window = \"90d\"",
+        &["longer than the journal's retention", "data.retention"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thomson]",
+        &[
+            "bad.toml:4:9",
+            "there is no policy `thomson`",
+            "did you mean `thompson`?",
+        ],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\n[policy.fixed]",
+        &["more than one policy"],
+    ),
+    ("[policy.thompson]", "[policy]", &["there is no policy"]),
+    ("[policy.thompson]", "", &["`policy` is missing"]),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nfloor = 0.5",
+        &["leaves nothing to the policy", "0.5"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nfloor = -0.1",
+        &["`floor` cannot be -0.1", "at least 0"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nfloor = nan",
+        &["`floor` cannot be nan"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nepsilon = 0.1",
+        &["unknown key `epsilon` in [policy.thompson]"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nhalf_life = \"1d\"",
+        &["unknown key `half_life`"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.epsilon_greedy]\nepsilon = 1.5",
+        &["`epsilon` cannot be 1.5"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nprior = { alpha = 0.0, beta = 1.0 }",
+        &["`alpha` cannot be 0.0", "above 0"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nprior = { mean = 0.0 }",
+        &["prior of a binary reward"],
+    ),
+    ("path = \"/v1/stars\"", "path = \"v1\"", &["starts with /"]),
+    (
+        "path = \"/v1/stars\"",
+        "path = \"/-/rewards\"",
+        &["reserved"],
+    ),
+    (
+        "path = \"/v1/stars\"",
+        "path = \"/a/*/b\"",
+        &["* stands only at the end"],
+    ),
+    (
+        "path = \"/v1/stars\"",
+        "path = \"/a/../b\"",
+        &["dot segments"],
+    ),
+    (
+        "path = \"/v1/stars\"",
+        "path = \"/v1/stars\"\nmethods = [\"post\"]",
+        &["`post` is not a method"],
+    ),
+    (
+        "path = \"/v1/stars\"",
+        "path = \"/v1/stars\"\nmethods = \"POST\"",
+        &["`methods` cannot be \"POST\"", "a list of texts"],
+    ),
+    (
+        "path = \"/v1/stars\"",
+        "path = \"/v1/stars\"\nheaders = { \"a b\" = \"x\" }",
+        &["`a b` is not a header"],
+    ),
+    ("name = \"b\"", "name = \"a\"", &["two arms are called `a`"]),
+    (
+        "name = \"b\"",
+        "name = \"b_2\"",
+        &["`b_2` is no name", "letters, digits and inner hyphens"],
+    ),
+    (
+        "name = \"b\"",
+        "name = \"b\"\nbaseline = true\nendpoints = [\"http://h:1\"]\n[[arm]]\nname = \"c\"\nbaseline = true",
+        &["second baseline"],
+    ),
+    (
+        "name = \"b\"",
+        "name = \"b\"\nweight = -1",
+        &["`weight` cannot be -1"],
+    ),
+    (
+        "\"http://127.0.0.1:9002\"",
+        "\"https://127.0.0.1\"",
+        &["over TLS are not supported"],
+    ),
+    (
+        "\"http://127.0.0.1:9002\"",
+        "\"127.0.0.1:9002\"",
+        &["http://HOST:PORT"],
+    ),
+    (
+        "\"http://127.0.0.1:9002\"",
+        "\"http://h:1/path\"",
+        &["without a path"],
+    ),
+    ("\"http://127.0.0.1:9002\"", "", &["there is no endpoint"]),
+    (
+        "kind = \"binary\"",
+        "kind = \"bounded\"",
+        &["bounded rewards need `min`"],
+    ),
+    (
+        "kind = \"binary\"",
+        "kind = \"bounded\"\nmin = 1\nmax = 1",
+        &["max = 1 is not above min = 1"],
+    ),
+    (
+        "kind = \"binary\"",
+        "kind = \"binary\"\nmin = 0",
+        &["binary rewards have no `min`"],
+    ),
+    (
+        "kind = \"binary\"",
+        "kind = \"binary\"\ndefault = 0.5",
+        &["`default`", "not 0 or 1"],
+    ),
+    (
+        "kind = \"binary\"",
+        "kind = \"binary\"\naggregate = \"sum\"",
+        &["binary rewards have no sum"],
+    ),
+    (
+        "[reward]",
+        "[label]\nprediction = \"stars\"\n[reward]",
+        &["`stars` is not a JSON pointer"],
+    ),
+    (
+        "[reward]",
+        "[label]\nprediction = \"/s\"\ncompare = \"absolute_error\"\n[reward]",
+        &["needs bounded rewards"],
+    ),
+    (
+        "[reward]",
+        "[label]\nprediction = \"/s\"\ncompare = \"equal\"\n[reward]",
+        &["did you mean \"equals\"?", "`within`"],
+    ),
+    ("[reward]", "[unit]\n[reward]", &["exactly one source"]),
+    (
+        "[reward]",
+        "[unit]\nheader = \"a\"\nquery = \"b\"\n[reward]",
+        &["exactly one source"],
+    ),
+    (
+        "[reward]",
+        "[unit]\nheader = \"a\"\nissue = true\n[reward]",
+        &["only a cookie can be issued"],
+    ),
+    (
+        "[reward]",
+        "[guardrail.latency]\n[reward]",
+        &["unknown key `guardrail` at the top of the file"],
+    ),
+    ("[reward]", "[reward", &["bad.toml:5:8"]),
+    (
+        "kind = \"binary\"",
+        "kind = \"binary\"\nkind = \"real\"",
+        &["duplicate key"],
+    ),
+];
+
+#[test]
+fn every_mistake_is_told_where_it_is_with_what_would_be_right() {
+    for (found, wrong, wanted) in BAD {
+        let text = GOOD.replacen(found, wrong, 1);
+
+        assert_ne!(text, GOOD, "{found} is not in the good file");
+        let shown = problems(&[("bad", &text)]).join("\n");
+        for part in *wanted {
+            assert!(
+                shown.contains(part),
+                "{wrong:?} should tell {part:?}:\n{shown}"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_told_at_once() {
+    let bad = GOOD
+        .replace("binary", "binry")
+        .replace("24h", "soon")
+        .replace("[[arm]]\nname = \"b\"", "[[arm]]\nnme = \"b\"");
+    let other = GOOD.replace("/v1/stars", "nowhere");
+    let shown = problems(&[("bad", &bad), ("other", &other)]);
+    assert!(shown.len() >= 5, "{shown:#?}");
+    assert!(
+        shown
+            .iter()
+            .any(|problem| problem.starts_with("policies/other.toml:3:8")),
+        "{shown:#?}"
+    );
+}
+
+#[test]
+fn a_problem_looks_like_this() {
+    let shown = problems(&[(
+        "bad",
+        &GOOD.replace("kind = \"binary\"", "kind = \"binry\""),
+    )]);
+    let wanted = "policies/bad.toml:6:8: error: `kind` cannot be \"binry\"\n  |\n6 | kind = \"binry\"\n  |        ^^^^^^^\n  help: did you mean \"binary\"? it takes one of `binary`, `bounded` and `real`";
+    assert_eq!(shown, [wanted]);
+}
+
+#[test]
+fn experiments_that_match_the_same_requests_are_refused_unless_one_is_more_specific() {
+    let with = |stem: &str, matching: &str| {
+        (
+            stem.to_owned(),
+            GOOD.replace("path = \"/v1/stars\"", matching),
+        )
+    };
+    let tie = [
+        ("path = \"/a\"", "path = \"/a\""),
+        ("path = \"/a/*\"", "path = \"/a/*\"\n"),
+        (
+            "path = \"/a\"\nmethods = [\"GET\", \"POST\"]",
+            "path = \"/a\"\nmethods = [\"POST\"]",
+        ),
+        (
+            "path = \"/a\"\nheaders = { x = \"1\" }",
+            "path = \"/a\"\nheaders = { y = \"1\" }",
+        ),
+    ];
+    for (first, second) in tie {
+        let (first, second) = (with("one", first), with("two", second));
+        let shown = problems(&[(&first.0, &first.1), (&second.0, &second.1)]).join("\n");
+        assert!(shown.contains("matches the same requests"), "{shown}");
+    }
+    let apart = [
+        ("path = \"/a\"", "path = \"/a/*\""),
+        ("path = \"/a/*\"", "path = \"/a/b/*\""),
+        ("path = \"/a\"", "path = \"/a\"\nhost = \"h\""),
+        (
+            "path = \"/a\"\nmethods = [\"GET\"]",
+            "path = \"/a\"\nmethods = [\"POST\"]",
+        ),
+        (
+            "path = \"/a\"\nheaders = { x = \"1\" }",
+            "path = \"/a\"\nheaders = { x = \"2\" }",
+        ),
+        ("path = \"/a\"", "path = \"/a\"\nheaders = { x = \"2\" }"),
+    ];
+    for (general, specific) in apart {
+        let (general, specific) = (with("general", general), with("specific", specific));
+        let sources = [
+            source(&general.0, &general.1),
+            source(&specific.0, &specific.1),
+        ];
+        assert!(
+            compile(&sources, &settings()).is_ok(),
+            "{general:?} {specific:?}"
+        );
+    }
+    let shown = problems(&[
+        ("one", GOOD),
+        (
+            "two",
+            &format!("name = \"one\"\n{}", GOOD.replace("/v1", "/v2")),
+        ),
+    ])
+    .join("\n");
+    assert!(
+        shown.contains("two experiments are called `one`"),
+        "{shown}"
+    );
+}
+
+/// The committed page is what the code says; `POINTSMAN_WRITE_DOCS=1` writes it.
+fn page_is_current(name: &str, text: &str) {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs")
+        .join(name);
+    if std::env::var_os("POINTSMAN_WRITE_DOCS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == text,
+        "docs/{name} is out of date: POINTSMAN_WRITE_DOCS=1 cargo test --test config"
+    );
+}
+
+#[test]
+fn the_reference_pages_are_current() {
+    page_is_current("policy-file.md", &reference::policy_file_reference());
+    page_is_current("settings.md", &reference::settings_reference());
+}
+
+#[test]
+fn the_commented_settings_are_the_defaults() {
+    let commented = reference::commented_settings();
+    let uncommented: String = commented
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting)
+                if setting.contains(" = ")
+                    && !setting.starts_with("api = ")
+                    && !setting.ends_with('.')
+                    && !setting.ends_with('…')
+                    && !setting.contains('<') =>
+            {
+                setting
+            }
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let parsed = settings::parse("pointsman.toml", &uncommented, &[]);
+    let parsed = parsed.unwrap_or_else(|problems| panic!("{}\n{uncommented}", problems[0]));
+    assert_eq!(format!("{parsed:?}"), format!("{:?}", settings()));
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_shipped_policies() {
+    fn check(value: &toml::Value, schema: &serde_json::Value, path: &str) {
+        match value {
+            toml::Value::Table(table) => {
+                let schema = schema.get("oneOf").map_or(schema, |options| &options[1]);
+                for (key, value) in table {
+                    let inner = &schema["properties"][key];
+                    let inner = if inner.is_null() {
+                        &schema["additionalProperties"]
+                    } else {
+                        inner
+                    };
+                    assert!(inner.is_object(), "{path}.{key} is not in the schema");
+                    check(value, inner, &format!("{path}.{key}"));
+                }
+            }
+            toml::Value::Array(items) => items
+                .iter()
+                .for_each(|item| check(item, &schema["items"], path)),
+            _ => {}
+        }
+    }
+    let schema = reference::schema();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap() {
+        let path = entry.unwrap().path();
+        let value: toml::Value = toml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        check(&value, &schema, &path.display().to_string());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_compiler_panic(text in "\\PC{0,200}") {
+        drop(compile(&[source("soup", &text)], &settings()));
+    }
+
+    #[test]
+    fn no_mutilated_file_makes_the_compiler_panic(start in 0..200_usize, length in 0..40_usize, patch in "[\\[\\]{}\"=.a-z0-9\n ]{0,12}") {
+        let mut text: Vec<char> = GOOD.chars().collect();
+        let start = start.min(text.len());
+        let end = (start + length).min(text.len());
+        text.splice(start..end, patch.chars());
+        drop(compile(&[source("soup", &text.into_iter().collect::<String>())], &settings()));
+    }
+}
