@@ -56,6 +56,10 @@ pub mod engine;
 pub mod experiment;
 pub mod journal;
 pub mod json;
+#[cfg(feature = "server")]
+pub mod learner;
+#[cfg(feature = "server")]
+pub mod ledger;
 pub mod policy;
 pub mod rewards;
 pub mod secret;

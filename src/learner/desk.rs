@@ -1,0 +1,401 @@
+//! What the learner works on: each experiment's tallies, what serves now, and what is due. No thread and no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::clock::{Stopwatch, Timestamp};
+use crate::engine::allocate::arm_states;
+use crate::engine::event::Event;
+use crate::engine::fold::Allocated;
+use crate::engine::snapshot::{Allocation, ArmState, Serving, Tally};
+use crate::experiment::Experiment;
+use crate::experiment::id::{ArmId, ExperimentId};
+use crate::ledger::{Change, Prospect};
+
+/// The experiments, in the router's order, and what an operator has said.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    entries: Vec<Entry>,
+    paused: BTreeSet<ExperimentId>,
+    disabled: BTreeSet<(ExperimentId, ArmId)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    serving: Arc<Serving>,
+    /// What was last journalled; its probabilities are the serving ones.
+    allocated: Allocated,
+    tallies: Vec<Tally>,
+    revision: u64,
+    /// Since when the tallies are ahead of what serves.
+    dirty: Option<Stopwatch>,
+    /// An operator's word: the allocation may not wait for its time.
+    urgent: bool,
+    /// The allocation that follows from the tallies is held back until this time.
+    held_until: Option<Timestamp>,
+    /// Whether what serves is not yet published.
+    unpublished: bool,
+    /// Since when that is owed, if a commit caused it.
+    owed: Option<Stopwatch>,
+}
+
+/// An experiment as it would serve next.
+#[derive(Debug)]
+pub(super) struct Draft {
+    serving: Serving,
+    allocated: Allocated,
+    changed: bool,
+    held_until: Option<Timestamp>,
+}
+
+/// What would take the place of a desk.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) desk: Desk,
+    pub(super) allocations: Vec<Event>,
+}
+
+/// From what a draft is made.
+struct Basis<'a> {
+    experiment: &'a Arc<Experiment>,
+    epoch: u16,
+    tallies: &'a [Tally],
+    /// The last allocation, of whatever epoch.
+    last: Option<&'a Allocated>,
+    /// Whether the last allocation may be kept until its time.
+    may_hold: bool,
+}
+
+impl Desk {
+    /// Whether there is something to do at `now` without anything new.
+    pub(super) fn has_work(&self, now: Timestamp) -> bool {
+        self.entries.iter().any(|entry| entry.is_due(now))
+    }
+
+    /// Takes new tallies in.
+    pub(super) fn receive(&mut self, mut changes: BTreeMap<ExperimentId, Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        for entry in &mut self.entries {
+            let Some(change) = changes.remove(&entry.serving.experiment.id) else {
+                continue;
+            };
+            if change.epoch != entry.serving.epoch || change.revision < entry.revision {
+                continue;
+            }
+            let arms: BTreeMap<_, _> = change.arms.into_iter().collect();
+            let tallies: Vec<_> = entry
+                .serving
+                .experiment
+                .arms
+                .iter()
+                .map(|arm| arms.get(&arm.id).copied().unwrap_or_default())
+                .collect();
+            entry.revision = change.revision;
+            if tallies != entry.tallies {
+                entry.tallies = tallies;
+                entry.dirty.get_or_insert(change.since);
+            }
+        }
+    }
+
+    /// What is due at `now`, the oldest first.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<usize> {
+        let mut due: Vec<_> = (0..self.entries.len())
+            .filter(|index| self.entries[*index].is_due(now))
+            .collect();
+        due.sort_by_key(|index| {
+            let waited = self.entries[*index].dirty.map(|since| since.elapsed());
+            std::cmp::Reverse(waited)
+        });
+        due
+    }
+
+    /// How experiment `index` would serve next.
+    pub(super) fn draft(&self, index: usize, now: Timestamp) -> Draft {
+        let entry = &self.entries[index];
+        let serving = &entry.serving;
+        let learned = |tally: &Tally| tally.learned;
+        let same_evidence = entry
+            .tallies
+            .iter()
+            .map(learned)
+            .eq(serving.arms.iter().map(|arm| arm.tally.learned));
+        if same_evidence && !entry.urgent && entry.held_until.is_none_or(|until| now < until) {
+            return entry.recount();
+        }
+        self.compute(
+            &Basis {
+                experiment: &serving.experiment,
+                epoch: serving.epoch,
+                tallies: &entry.tallies,
+                last: Some(&entry.allocated),
+                may_hold: !entry.urgent,
+            },
+            now,
+        )
+    }
+
+    /// Lets a draft serve, once its allocation is durable.
+    pub(super) fn accept(&mut self, index: usize, draft: Draft) {
+        let entry = &mut self.entries[index];
+        entry.serving = Arc::new(draft.serving);
+        entry.allocated = draft.allocated;
+        entry.held_until = draft.held_until;
+        entry.urgent = false;
+        entry.unpublished = true;
+        entry.owed = entry.dirty.take();
+    }
+
+    /// The experiments that are to be published, and the oldest commit that caused it.
+    pub(super) fn take_unpublished(&mut self) -> (Vec<usize>, Option<Stopwatch>) {
+        let mut changed = Vec::new();
+        let mut oldest: Option<Stopwatch> = None;
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if std::mem::take(&mut entry.unpublished) {
+                changed.push(index);
+                oldest = [oldest, entry.owed.take()]
+                    .into_iter()
+                    .flatten()
+                    .max_by_key(Stopwatch::elapsed);
+            }
+        }
+        (changed, oldest)
+    }
+
+    /// What serves.
+    pub(super) fn serving(&self) -> Vec<Arc<Serving>> {
+        self.entries
+            .iter()
+            .map(|entry| Arc::clone(&entry.serving))
+            .collect()
+    }
+
+    /// Pauses an experiment, or lets it go on; false if there is none.
+    pub(super) fn pause(&mut self, experiment: ExperimentId, paused: bool) -> bool {
+        if paused {
+            self.paused.insert(experiment);
+        } else {
+            self.paused.remove(&experiment);
+        }
+        let Some(entry) = self.find(experiment) else {
+            return false;
+        };
+        if entry.serving.paused != paused {
+            let serving = &entry.serving;
+            entry.serving = Arc::new(Serving {
+                experiment: Arc::clone(&serving.experiment),
+                epoch: serving.epoch,
+                allocation: Arc::clone(&serving.allocation),
+                arms: serving.arms.clone(),
+                paused,
+            });
+            entry.unpublished = true;
+        }
+        true
+    }
+
+    /// Disables an arm, or enables it; false if there is none.
+    pub(super) fn enable(&mut self, experiment: ExperimentId, arm: ArmId, enabled: bool) -> bool {
+        let Some(entry) = self.find(experiment) else {
+            return false;
+        };
+        if entry.serving.experiment.arm_index(arm).is_none() {
+            return false;
+        }
+        entry.urgent = true;
+        if enabled {
+            self.disabled.remove(&(experiment, arm));
+        } else {
+            self.disabled.insert((experiment, arm));
+        }
+        true
+    }
+
+    /// The desk for `experiments` in place of these, and the allocations to be journalled before it serves.
+    pub(super) fn replacement(
+        &self,
+        experiments: &[Arc<Experiment>],
+        prospects: Vec<Prospect>,
+        now: Timestamp,
+    ) -> Replacement {
+        let mut allocations = Vec::new();
+        let mut entries = Vec::new();
+        for (experiment, prospect) in experiments.iter().zip(prospects) {
+            let standing = prospect.standing.as_ref();
+            let draft = self.compute(
+                &Basis {
+                    experiment,
+                    epoch: prospect.epoch,
+                    tallies: &prospect.tallies,
+                    last: standing.and_then(|standing| standing.allocation.as_ref()),
+                    may_hold: standing
+                        .is_some_and(|standing| standing.version == experiment.version),
+                },
+                now,
+            );
+            allocations.extend(draft.event());
+            entries.push(Entry {
+                serving: Arc::new(draft.serving),
+                allocated: draft.allocated,
+                tallies: prospect.tallies,
+                revision: prospect.revision,
+                dirty: None,
+                urgent: false,
+                held_until: draft.held_until,
+                unpublished: false,
+                owed: None,
+            });
+        }
+        let desk = Self {
+            entries,
+            paused: self.paused.clone(),
+            disabled: self.disabled.clone(),
+        };
+        Replacement { desk, allocations }
+    }
+
+    fn find(&mut self, experiment: ExperimentId) -> Option<&mut Entry> {
+        self.entries
+            .iter_mut()
+            .find(|entry| entry.serving.experiment.id == experiment)
+    }
+
+    fn compute(&self, basis: &Basis<'_>, now: Timestamp) -> Draft {
+        let experiment = basis.experiment;
+        let enabled: Vec<_> = experiment
+            .arms
+            .iter()
+            .map(|arm| !self.disabled.contains(&(experiment.id, arm.id)))
+            .collect();
+        let (probabilities, arms) = arm_states(experiment, basis.tallies, &enabled);
+        let paused = self.paused.contains(&experiment.id);
+        let last = basis.last.filter(|last| last.epoch == basis.epoch);
+        let held_until = last
+            .filter(|last| basis.may_hold && covers(experiment, last, &probabilities))
+            .and_then(|last| hold(experiment, last))
+            .filter(|until| now < *until);
+        let unchanged = last.filter(|last| in_order(experiment, last) == probabilities);
+        let kept = unchanged.or(last.filter(|_| held_until.is_some()));
+        let allocated = kept.cloned().unwrap_or_else(|| Allocated {
+            at: now,
+            epoch: basis.epoch,
+            version: basis.last.map_or(0, |last| last.version) + 1,
+            probabilities: experiment
+                .arms
+                .iter()
+                .map(|arm| arm.id)
+                .zip(probabilities)
+                .collect(),
+        });
+        Draft {
+            changed: kept.is_none(),
+            held_until: held_until.filter(|_| unchanged.is_none()),
+            serving: serving(experiment, &allocated, arms, paused),
+            allocated,
+        }
+    }
+}
+
+impl Entry {
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.dirty.is_some() || self.urgent || self.held_until.is_some_and(|until| until <= now)
+    }
+
+    /// The same allocation and beliefs with new counts: nothing was learned.
+    fn recount(&self) -> Draft {
+        let serving = &self.serving;
+        let arms = serving
+            .arms
+            .iter()
+            .zip(&self.tallies)
+            .map(|(arm, tally)| ArmState {
+                tally: *tally,
+                ..arm.clone()
+            })
+            .collect();
+        Draft {
+            serving: Serving {
+                experiment: Arc::clone(&serving.experiment),
+                epoch: serving.epoch,
+                allocation: Arc::clone(&serving.allocation),
+                arms,
+                paused: serving.paused,
+            },
+            allocated: self.allocated.clone(),
+            changed: false,
+            held_until: self.held_until,
+        }
+    }
+}
+
+impl Draft {
+    /// What is to be journalled before this serves, if its allocation is a new one.
+    pub(super) fn event(&self) -> Option<Event> {
+        self.changed.then(|| Event::Allocated {
+            at: self.allocated.at,
+            experiment: self.serving.experiment.id,
+            epoch: self.allocated.epoch,
+            version: self.allocated.version,
+            probabilities: self.allocated.probabilities.clone(),
+        })
+    }
+}
+
+fn serving(
+    experiment: &Arc<Experiment>,
+    allocated: &Allocated,
+    arms: Vec<ArmState>,
+    paused: bool,
+) -> Serving {
+    Serving {
+        experiment: Arc::clone(experiment),
+        epoch: allocated.epoch,
+        allocation: Arc::new(Allocation {
+            version: allocated.version,
+            probabilities: in_order(experiment, allocated),
+        }),
+        arms,
+        paused,
+    }
+}
+
+/// The probabilities of an allocation in the experiment's order of arms.
+fn in_order(experiment: &Experiment, allocated: &Allocated) -> Vec<f64> {
+    let probability = |arm: ArmId| {
+        let found = allocated.probabilities.iter().find(|(id, _)| *id == arm);
+        found.map_or(0.0, |(_, probability)| *probability)
+    };
+    experiment
+        .arms
+        .iter()
+        .map(|arm| probability(arm.id))
+        .collect()
+}
+
+/// Whether an allocation draws exactly the arms that have a probability now, so that it can still be drawn from.
+fn covers(experiment: &Experiment, allocated: &Allocated, probabilities: &[f64]) -> bool {
+    let drawn = |list: &[f64]| {
+        list.iter()
+            .filter(|probability| **probability > 0.0)
+            .count()
+    };
+    let old = in_order(experiment, allocated);
+    let all: Vec<_> = allocated
+        .probabilities
+        .iter()
+        .map(|(_, probability)| *probability)
+        .collect();
+    drawn(&all) == drawn(&old)
+        && old
+            .iter()
+            .zip(probabilities)
+            .all(|(old, new)| (*old > 0.0) == (*new > 0.0))
+}
+
+/// Until when an allocation of sticky units is kept by a policy that learns.
+fn hold(experiment: &Experiment, last: &Allocated) -> Option<Timestamp> {
+    let unit = experiment.unit.as_ref()?;
+    (experiment.policy.kind() != "fixed").then(|| last.at.plus(unit.reallocate))
+}

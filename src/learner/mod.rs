@@ -1,0 +1,279 @@
+//! The one writer of what is drawn from: turns tallies into allocations and publishes them.
+//!
+//! Everything a request needs is behind one pointer, [`Published`]: the router, which belongs to whoever matches requests, and the
+//! experiments as they serve, in the router's order. It is replaced as a whole, and shares what has not changed.
+//!
+//! A thread wakes when the ledger has committed something that changed a tally, computes anew what changed, oldest first and for
+//! a bounded time, has changed allocations journalled, and publishes. It rests three times as long as it works. What is
+//! published depends on the tallies and the policy files alone, so after a restart the same is published again.
+//!
+//! Not here: how an allocation is computed (`engine::allocate`) and what a tally is (`engine::fold`).
+
+mod desk;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Stopwatch;
+use crate::engine::snapshot::Serving;
+use crate::experiment::Experiment;
+use crate::experiment::id::{ArmId, ExperimentId};
+use crate::ledger::{AdoptError, Adoption, Changes, Handle};
+use desk::Desk;
+
+/// How long a tick may compute before it publishes what it has.
+const COMPUTE: Duration = Duration::from_millis(12);
+
+/// Least time between two ticks, so that rewards that arrive together are learned together.
+const REST: Duration = Duration::from_millis(20);
+
+/// A thread that has nothing to do looks this often whether an allocation has become due.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// While the journal takes no allocations it is asked this often.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Everything that a request needs.
+#[derive(Debug)]
+pub struct Published<R> {
+    /// Finds the experiment of a request.
+    pub router: Arc<R>,
+    /// The experiments, in the router's order.
+    pub experiments: Vec<Arc<Serving>>,
+}
+
+/// Is told after each publication what was published, which experiments changed (indices), and how long ago the oldest
+/// commit was whose effect this is.
+pub type Hook<R> = Box<dyn Fn(&Published<R>, &[usize], Duration) + Send + Sync>;
+
+/// Why a learner did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The first policies were not adopted.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// The system gives no thread.
+    #[error("cannot start the learner's thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A running learner. Dropping it ends its thread.
+pub struct Learner<R> {
+    inner: Arc<Inner<R>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Inner<R> {
+    published: Arc<ArcSwap<Published<R>>>,
+    ledger: Handle,
+    changes: Arc<Changes>,
+    desk: Mutex<Desk>,
+    hook: Hook<R>,
+    stop: AtomicBool,
+    /// Somebody waits for the thread to look.
+    called: AtomicBool,
+}
+
+impl<R> std::fmt::Debug for Learner<R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Learner")
+    }
+}
+
+impl<R: Send + Sync + 'static> Learner<R> {
+    /// Adopts the first experiments and publishes them before it returns.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start(
+        ledger: Handle,
+        experiments: Vec<Arc<Experiment>>,
+        router: Arc<R>,
+        hook: Hook<R>,
+    ) -> Result<Self, StartError> {
+        let nothing = Published {
+            router: Arc::clone(&router),
+            experiments: Vec::new(),
+        };
+        let inner = Arc::new(Inner {
+            published: Arc::new(ArcSwap::from_pointee(nothing)),
+            changes: ledger.changes(),
+            ledger,
+            desk: Mutex::default(),
+            hook,
+            stop: AtomicBool::new(false),
+            called: AtomicBool::new(false),
+        });
+        inner.adopt(experiments, router)?;
+        let thread = std::thread::Builder::new()
+            .name("learner".to_owned())
+            .spawn({
+                let inner = Arc::clone(&inner);
+                move || inner.run()
+            })?;
+        Ok(Self {
+            inner,
+            thread: Some(thread),
+        })
+    }
+
+    /// What serves; to be loaded once for each request.
+    pub fn published(&self) -> Arc<ArcSwap<Published<R>>> {
+        Arc::clone(&self.inner.published)
+    }
+
+    /// Puts `experiments` and their `router` in force in place of all others: all of them, durably, in one store, or on
+    /// an error none of them. An operator's pauses and disabled arms stay.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdoptError`]. If the disk fails in the middle of it, this waits until it is known what has become of it.
+    pub fn adopt(
+        &self,
+        experiments: Vec<Arc<Experiment>>,
+        router: Arc<R>,
+    ) -> Result<(), AdoptError> {
+        self.inner.adopt(experiments, router)
+    }
+
+    /// Lets every request of an experiment get the baseline, or no longer. False if there is no such experiment.
+    pub fn pause(&self, experiment: ExperimentId, paused: bool) -> bool {
+        let mut desk = self.inner.desk();
+        let known = desk.pause(experiment, paused);
+        self.inner.publish(&mut desk);
+        known
+    }
+
+    /// Takes an arm out of the allocation, or lets it in again, within 100 ms. False if there is no such arm.
+    pub fn enable(&self, experiment: ExperimentId, arm: ArmId, enabled: bool) -> bool {
+        let known = self.inner.desk().enable(experiment, arm, enabled);
+        self.inner.call();
+        known
+    }
+
+    /// Ends the thread. What serves goes on serving.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+}
+
+impl<R> Learner<R> {
+    fn stop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.inner.stop.store(true, Ordering::Release);
+            self.inner.call();
+            if thread.join().is_err() {
+                tracing::error!("the learner's thread has panicked");
+            }
+        }
+    }
+}
+
+impl<R> Drop for Learner<R> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl<R> Inner<R> {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self) {
+        self.called.store(true, Ordering::Release);
+        self.changes.wake();
+    }
+
+    /// The thread.
+    fn run(&self) {
+        let mut rest = Duration::ZERO;
+        loop {
+            std::thread::sleep(rest);
+            if !self.desk().has_work(self.ledger.now()) {
+                self.changes.wait(IDLE, &self.called);
+            }
+            self.called.store(false, Ordering::Release);
+            if self.stop.load(Ordering::Acquire) {
+                return;
+            }
+            rest = self.tick().map_or(RETRY, |computed| REST.max(3 * computed));
+        }
+    }
+
+    /// Learns and publishes. How long it computed; `None` if the journal took no allocations.
+    fn tick(&self) -> Option<Duration> {
+        let mut desk = self.desk();
+        desk.receive(self.changes.take());
+        let budget = Stopwatch::start();
+        let now = self.ledger.now();
+        let mut drafts = Vec::new();
+        for index in desk.due(now) {
+            drafts.push((index, desk.draft(index, now)));
+            if budget.elapsed() >= COMPUTE {
+                break;
+            }
+        }
+        let computed = budget.elapsed();
+        let allocations: Vec<_> = drafts
+            .iter()
+            .filter_map(|(_, draft)| draft.event())
+            .collect();
+        if !allocations.is_empty()
+            && let Err(error) = self.ledger.allocated(allocations)
+        {
+            tracing::warn!(%error, "allocations stay as they are");
+            return None;
+        }
+        for (index, draft) in drafts {
+            desk.accept(index, draft);
+        }
+        self.publish(&mut desk);
+        Some(computed)
+    }
+
+    /// Stores what has changed since the last time.
+    fn publish(&self, desk: &mut Desk) {
+        let (changed, since) = desk.take_unpublished();
+        if changed.is_empty() {
+            return;
+        }
+        let published = Arc::new(Published {
+            router: Arc::clone(&self.published.load().router),
+            experiments: desk.serving(),
+        });
+        self.published.store(Arc::clone(&published));
+        let lag = since.map_or(Duration::ZERO, |since| since.elapsed());
+        (self.hook)(&published, &changed, lag);
+    }
+
+    fn adopt(&self, experiments: Vec<Arc<Experiment>>, router: Arc<R>) -> Result<(), AdoptError> {
+        // Held throughout, so that no tick publishes the old experiments again.
+        let mut desk = self.desk();
+        let prospects = self.ledger.prospects(experiments.clone())?;
+        let epochs: Vec<_> = prospects.iter().map(|prospect| prospect.epoch).collect();
+        let next = desk.replacement(&experiments, prospects, self.ledger.now());
+        self.ledger.adopt(Adoption {
+            experiments: experiments.into_iter().zip(epochs).collect(),
+            allocations: next.allocations,
+        })?;
+        *desk = next.desk;
+        let published = Arc::new(Published {
+            router,
+            experiments: desk.serving(),
+        });
+        self.published.store(Arc::clone(&published));
+        let all: Vec<_> = (0..published.experiments.len()).collect();
+        (self.hook)(&published, &all, Duration::ZERO);
+        Ok(())
+    }
+}
