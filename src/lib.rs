@@ -47,7 +47,13 @@
 //!
 //! Recovery is step 3 over the whole journal.
 
+#[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
+pub mod app;
 pub mod chance;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decision_id;
@@ -61,6 +67,12 @@ pub mod learner;
 #[cfg(feature = "server")]
 pub mod ledger;
 pub mod policy;
+#[cfg(feature = "server")]
+pub mod proxy;
+#[cfg(feature = "server")]
+pub mod reload;
 pub mod rewards;
 pub mod secret;
 pub mod stats;
+#[cfg(feature = "server")]
+pub mod telemetry;

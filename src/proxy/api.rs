@@ -1,0 +1,230 @@
+//! The reserved paths of the data plane: rewards, decisions without proxying, liveness and readiness.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use super::body::Body;
+use super::handle::{draw, read_body, record};
+use super::problem::{Problem, full};
+use super::worker::{Phase, Worker};
+use crate::experiment::MissingUnit;
+use crate::experiment::decision::LoggedDecision;
+use crate::rewards;
+
+const JSON: &str = "application/json";
+
+/// Whether `path` is ours, whatever the policy files match.
+pub fn is_reserved(path: &str) -> bool {
+    path.starts_with("/-/") || path.starts_with("/ofrep/")
+}
+
+/// Answers a request to a reserved path.
+pub async fn answer(
+    worker: &Rc<Worker>,
+    peer: SocketAddr,
+    parts: Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
+    match (parts.uri.path(), &parts.method) {
+        ("/-/rewards", &Method::POST) => {
+            authorize(worker, peer, &parts.headers)?;
+            post_rewards(worker, &parts.headers, body).await
+        }
+        ("/-/decisions", &Method::POST) => {
+            authorize(worker, peer, &parts.headers)?;
+            post_decision(worker, body).await
+        }
+        ("/-/healthy", &Method::GET | &Method::HEAD) => {
+            Ok(full(StatusCode::OK, "text/plain", "healthy\n"))
+        }
+        ("/-/ready", &Method::GET | &Method::HEAD) => Ok(ready(worker)),
+        ("/-/rewards" | "/-/decisions", _) => Ok(not_allowed("POST")),
+        ("/-/healthy" | "/-/ready", _) => Ok(not_allowed("GET, HEAD")),
+        (path, _) => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "Not found",
+            format!("there is nothing at the reserved path {path}"),
+        )),
+    }
+}
+
+fn not_allowed(allow: &'static str) -> Response<Body> {
+    let problem = Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Method not allowed",
+        format!("this path takes {allow}"),
+    );
+    let mut response = problem.into_response();
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+fn ready(worker: &Worker) -> Response<Body> {
+    let ready = *worker.shared.phase.borrow() == Phase::Serving;
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = serde_json::json!({
+        "ready": ready,
+        "journal_writable": worker.shared.telemetry.is_writable(),
+    });
+    full(status, JSON, body.to_string())
+}
+
+/// Rewards and decisions need the client token; without one, only peers on this machine are trusted.
+fn authorize(worker: &Worker, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
+    let auth = &worker.shared.settings.auth;
+    let allowed = if auth.client_token.is_empty() {
+        auth.open || peer.ip().to_canonical().is_loopback()
+    } else {
+        bearer(headers)
+            .is_some_and(|given| blake3::hash(given) == blake3::hash(auth.client_token.as_bytes()))
+    };
+    if allowed {
+        return Ok(());
+    }
+    let detail = if auth.client_token.is_empty() {
+        "without auth.client_token in the configuration only this machine may post here"
+    } else {
+        "send the client token as `Authorization: Bearer …`"
+    };
+    Err(
+        Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized", detail)
+            .with_header(WWW_AUTHENTICATE, "Bearer"),
+    )
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
+}
+
+async fn post_rewards(
+    worker: &Rc<Worker>,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
+    let limits = &worker.shared.settings.limits;
+    let body = read_body(body, limits.reward_body, limits.body_timeout).await?;
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let bounds = rewards::Limits {
+        bytes: limits.reward_body,
+        items: limits.reward_items,
+        depth: limits.json_depth,
+    };
+    let decode = |id: &str| {
+        worker
+            .shared
+            .keys
+            .decode(id)
+            .map_err(|error| error.to_string())
+    };
+    let items =
+        rewards::parse(&body, content_type, bounds, worker.now(), decode).map_err(|error| {
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            Problem::new(status, "The rewards cannot be read", error.to_string())
+        })?;
+    // Items that are no rewards never reach the ledger if there is nothing else in the post.
+    let none_is_a_reward = items.iter().all(Result::is_err);
+    match worker.shared.ledger.post(items).await {
+        Ok(answers) => {
+            if none_is_a_reward {
+                worker.shared.telemetry.count_invalid(answers.len());
+            }
+            let status = StatusCode::from_u16(rewards::status(&answers)).unwrap_or(StatusCode::OK);
+            Ok(full(status, JSON, rewards::render(&answers)))
+        }
+        Err(error) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Service unavailable",
+            error.to_string(),
+        )
+        .retry_after(error.retry_after())),
+    }
+}
+
+/// The body of `POST /-/decisions`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionRequest {
+    experiment: String,
+    unit: Option<String>,
+    /// Taken, and not looked at, by policies without context.
+    #[serde(default, rename = "context")]
+    _context: serde_json::Map<String, serde_json::Value>,
+}
+
+async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<Body>, Problem> {
+    let limits = &worker.shared.settings.limits;
+    let body = read_body(body, limits.buffered_body, limits.body_timeout).await?;
+    let asked: DecisionRequest = serde_json::from_slice(&body).map_err(|error| {
+        Problem::bad_request(format!(
+            "the body must be {{\"experiment\": …, \"unit\": …, \"context\": {{…}}}}: {error}"
+        ))
+    })?;
+    let published = worker.published();
+    let found = published
+        .experiments
+        .iter()
+        .position(|serving| serving.experiment.name.as_str() == asked.experiment);
+    let Some(index) = found else {
+        let detail = format!("there is no experiment called {:?}", asked.experiment);
+        return Err(Problem::new(StatusCode::NOT_FOUND, "Not found", detail));
+    };
+    let (serving, route) = (
+        &published.experiments[index],
+        &published.router.routes[index],
+    );
+    let key = asked.unit.filter(|unit| !unit.is_empty());
+    if key.as_ref().is_some_and(|key| key.len() > limits.unit_key) {
+        return Err(Problem::bad_request(format!(
+            "unit is longer than the limit of {} bytes",
+            limits.unit_key
+        )));
+    }
+    let mut baseline = false;
+    let unit = serving.experiment.unit.as_ref().and_then(|rule| {
+        if key.is_none() {
+            route.unit_missing.increment(1);
+            baseline = rule.missing == MissingUnit::Baseline;
+        }
+        key.map(|key| {
+            worker
+                .shared
+                .draw_keys
+                .unit_hash(serving.experiment.id, &rule.salt, key.as_bytes())
+        })
+    });
+    let (drawn, decision) = draw(worker, serving, unit, baseline);
+    let logged = LoggedDecision {
+        decision,
+        unit,
+        allocation_version: serving.allocation.version,
+        instead_of: None,
+    };
+    record(worker, &route.arms[drawn.arm].metrics, logged);
+    let body = serde_json::json!({
+        "decision_id": worker.shared.keys.encode(&decision).as_str(),
+        "arm": serving.experiment.arms[drawn.arm].name.as_str(),
+        "propensity": decision.propensity,
+        "reason": decision.reason.as_str(),
+        "experiment": serving.experiment.name.as_str(),
+        "policy_version": serving.experiment.version.to_string(),
+    });
+    Ok(full(StatusCode::CREATED, JSON, body.to_string()))
+}

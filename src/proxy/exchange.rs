@@ -1,0 +1,153 @@
+//! One exchange with an arm, from the decision to its outcome. However it ends, it is recorded exactly once.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use metrics::Histogram;
+
+use super::upstream::Lease;
+use super::worker::Worker;
+use crate::clock::Stopwatch;
+use crate::engine::event::Event;
+use crate::engine::snapshot::Serving;
+use crate::experiment::decision::{Decision, Ending, Label, Outcome};
+use crate::json;
+
+/// What counts as an arm's failure, for outcomes, fallbacks and metrics alike: a status that says that the server, not the request,
+/// is at fault. (An arm that does not answer at all has failed, too.)
+pub fn is_failure(status: u16) -> bool {
+    status >= 500
+}
+
+/// An exchange under way.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    decision: Decision,
+    stopwatch: Stopwatch,
+    duration: Histogram,
+    status: Option<u16>,
+    lease: Option<Lease>,
+    tee: Option<Tee>,
+    finished: bool,
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Exchange")
+            .field("decision", &self.decision)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    /// Starts when the request is forwarded.
+    pub fn start(
+        worker: &Rc<Worker>,
+        decision: Decision,
+        duration: Histogram,
+        serving: &Arc<Serving>,
+    ) -> Self {
+        let limit = worker.shared.settings.limits.label_response;
+        let tee = serving
+            .experiment
+            .label
+            .is_some()
+            .then(|| Tee::new(Arc::clone(serving), limit));
+        let (worker, stopwatch) = (Rc::clone(worker), Stopwatch::start());
+        Self {
+            worker,
+            decision,
+            stopwatch,
+            duration,
+            status: None,
+            lease: None,
+            tee,
+            finished: false,
+        }
+    }
+
+    /// The response's head is there.
+    pub fn answered(&mut self, status: u16, lease: Lease) {
+        self.status = Some(status);
+        self.lease = Some(lease);
+        if is_failure(status) {
+            self.tee = None;
+        }
+    }
+
+    /// A piece of the response's body passes.
+    pub fn watch(&mut self, data: &Bytes) {
+        if let Some(tee) = &mut self.tee {
+            tee.push(data);
+        }
+    }
+
+    /// Records the outcome; the first call counts.
+    pub fn finish(&mut self, ending: Ending) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let elapsed = self.stopwatch.elapsed();
+        let failed = ending == Ending::Answered && self.status.is_none_or(is_failure);
+        let outcome = Outcome {
+            decision: self.decision,
+            at: self.worker.now(),
+            ending: if failed { Ending::Failed } else { ending },
+            status: self.status,
+            latency_micros: elapsed.as_micros() as u64,
+            prediction: self.tee.take().and_then(Tee::prediction),
+        };
+        if ending != Ending::Aborted {
+            self.duration.record(elapsed.as_secs_f64());
+        }
+        if let (Some(lease), Ending::Answered) = (self.lease.take(), ending) {
+            lease.give_back();
+        }
+        self.worker.record(Event::Ended(outcome));
+    }
+}
+
+impl Drop for Exchange {
+    /// Dropped before its end: the client has left.
+    fn drop(&mut self) {
+        self.finish(Ending::Aborted);
+    }
+}
+
+/// A bounded copy of a response, for the prediction in it. The response itself is not delayed.
+struct Tee {
+    serving: Arc<Serving>,
+    copy: Vec<u8>,
+    limit: usize,
+    overflown: bool,
+}
+
+impl Tee {
+    fn new(serving: Arc<Serving>, limit: usize) -> Self {
+        Self {
+            serving,
+            copy: Vec::new(),
+            limit,
+            overflown: false,
+        }
+    }
+
+    fn push(&mut self, data: &Bytes) {
+        if self.overflown || self.copy.len() + data.len() > self.limit {
+            self.overflown = true;
+            self.copy = Vec::new();
+        } else {
+            self.copy.extend_from_slice(data);
+        }
+    }
+
+    /// The value at the policy file's JSON pointer; `None` when the response is no JSON, too long, or has no such value.
+    fn prediction(self) -> Option<Label> {
+        let rule = self.serving.experiment.label.as_ref()?;
+        let first_line_or_all = json::first_value(&self.copy)?;
+        json::label_at(&first_line_or_all, &rule.prediction)
+    }
+}

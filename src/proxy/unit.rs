@@ -1,0 +1,144 @@
+//! Who a request is about: the unit that keeps its arm.
+
+use http::header::{COOKIE, HeaderMap};
+use http::request::Parts;
+
+use super::router::Route;
+use crate::experiment::{UnitRule, UnitSource};
+
+/// What a request says about its unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The unit's key.
+    Key(Vec<u8>),
+    /// The request has none.
+    Missing,
+}
+
+/// Finds the unit in the request's head, or in its `body` where the rule has a JSON pointer. Empty keys, and keys above `limit`
+/// bytes, count as missing: an empty header would put all its senders into one unit.
+pub fn find(
+    rule: &UnitRule,
+    route: &Route,
+    parts: &Parts,
+    body: Option<&[u8]>,
+    limit: usize,
+) -> Found {
+    let key = match &rule.source {
+        UnitSource::Header(_) => {
+            let value = route
+                .unit_header
+                .as_ref()
+                .and_then(|name| parts.headers.get(name));
+            value.map(|value| value.as_bytes().to_vec())
+        }
+        UnitSource::Cookie { name, .. } => cookie(&parts.headers, name),
+        UnitSource::Query(name) => parts
+            .uri
+            .query()
+            .and_then(|query| query_parameter(query, name)),
+        UnitSource::Json(pointer) => body.and_then(|body| json_key(body, pointer)),
+    };
+    match key {
+        Some(key) if !key.is_empty() && key.len() <= limit => Found::Key(key),
+        _ => Found::Missing,
+    }
+}
+
+/// The value of the first cookie called `name` (RFC 6265 §5.4), without surrounding quotes.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .find_map(|pair| {
+            let pair = pair.trim_ascii();
+            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(
+                value
+                    .strip_prefix(b"\"")
+                    .and_then(|value| value.strip_suffix(b"\""))
+                    .unwrap_or(value)
+                    .to_vec(),
+            )
+        })
+}
+
+/// The first parameter called `name`, percent-decoded.
+fn query_parameter(query: &str, name: &str) -> Option<Vec<u8>> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decode(key) == name.as_bytes()).then(|| percent_decode(value))
+    })
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let digit = |index: usize| {
+        bytes
+            .get(index)
+            .and_then(|byte| char::from(*byte).to_digit(16))
+    };
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        match (bytes[index], digit(index + 1), digit(index + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                index += 3;
+            }
+            (b'+', _, _) => {
+                decoded.push(b' ');
+                index += 1;
+            }
+            (byte, _, _) => {
+                decoded.push(byte);
+                index += 1;
+            }
+        }
+    }
+    decoded
+}
+
+/// A text as it is, a number as JSON writes it.
+fn json_key(body: &[u8], pointer: &str) -> Option<Vec<u8>> {
+    let value = crate::json::first_value(body)?;
+    match value.pointer(pointer)? {
+        serde_json::Value::String(text) => Some(text.clone().into_bytes()),
+        serde_json::Value::Number(number) => Some(number.to_string().into_bytes()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_where_the_rule_says() {
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "a=1; uid=\"u 7\"; uidx=2".parse().unwrap());
+        assert_eq!(cookie(&headers, "uid"), Some(b"u 7".to_vec()));
+        assert_eq!(cookie(&headers, "ui"), None);
+        assert_eq!(
+            query_parameter("a=1&user%20id=x%2By+z&b", "user id"),
+            Some(b"x+y z".to_vec())
+        );
+        assert_eq!(query_parameter("a=1", "b"), None);
+        assert_eq!(
+            json_key(br#"{"user": {"id": 12}}"#, "/user/id"),
+            Some(b"12".to_vec())
+        );
+        assert_eq!(
+            json_key(br#"{"user": {"id": "x"}}"#, "/user/id"),
+            Some(b"x".to_vec())
+        );
+        assert_eq!(json_key(b"not json", "/user/id"), None);
+    }
+
+    #[test]
+    fn stray_percent_signs_stay() {
+        assert_eq!(percent_decode("100%"), b"100%");
+        assert_eq!(percent_decode("%zz%41"), b"%zzA");
+    }
+}

@@ -1,0 +1,137 @@
+//! Upstreams of our own: they answer what the test says and remember what they got.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// A request as an upstream got it.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+type Behave = dyn Fn(&Received, &mut TcpStream) -> bool + Send + Sync;
+
+/// A server on a port of its own. It lives as long as the test process.
+pub struct Upstream {
+    pub address: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Upstream {
+    /// Answers every request with 200 and this JSON.
+    pub fn json(body: &str) -> Self {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Self::raw(answer.as_bytes())
+    }
+
+    /// Answers every request with these bytes and keeps the connection.
+    pub fn raw(answer: &[u8]) -> Self {
+        let answer = answer.to_vec();
+        Self::behaving(move |_, stream| stream.write_all(&answer).is_ok())
+    }
+
+    /// Answers as soon as a request's head is there, and reads no body.
+    pub fn answering_early(answer: &[u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = answer.to_vec();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let answer = answer.clone();
+                thread::spawn(move || {
+                    let mut reader = BufReader::new(stream);
+                    while let Some(line) = read_line(&mut reader) {
+                        if line == "\r\n" && reader.get_mut().write_all(&answer).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            received: Arc::default(),
+        }
+    }
+
+    /// Does what `behave` does with each request; the connection is closed when it returns false.
+    pub fn behaving(
+        behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (behave, log): (Arc<Behave>, _) = (Arc::new(behave), Arc::clone(&received));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (behave, log) = (Arc::clone(&behave), Arc::clone(&log));
+                thread::spawn(move || {
+                    let mut reader = BufReader::new(stream);
+                    while let Some(request) = read_request(&mut reader) {
+                        log.lock().unwrap().push(request.clone());
+                        if !behave(&request, reader.get_mut()) {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, received }
+    }
+
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+fn read_line(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    (reader.read_line(&mut line).ok()? > 0).then_some(line)
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Received> {
+    let mut head = String::new();
+    loop {
+        let line = read_line(reader)?;
+        if line == "\r\n" {
+            break;
+        }
+        head.push_str(&line);
+    }
+    let mut request = Received {
+        head,
+        body: Vec::new(),
+    };
+    if let Some(length) = request.header("content-length") {
+        request.body = vec![0; length.parse().ok()?];
+        reader.read_exact(&mut request.body).ok()?;
+    } else if request.header("transfer-encoding").is_some() {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.trim(), 16).ok()?;
+            let mut chunk = vec![0; size + 2];
+            reader.read_exact(&mut chunk).ok()?;
+            request.body.extend_from_slice(&chunk[..size]);
+            if size == 0 {
+                break;
+            }
+        }
+    }
+    Some(request)
+}

@@ -1,0 +1,22 @@
+//! Whole-process tests: the real binary, real sockets, upstreams of our own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+#![expect(
+    unreachable_pub,
+    clippy::struct_field_names,
+    reason = "test code has no public interface"
+)]
+
+mod admin;
+mod decide;
+mod forward;
+mod harness;
+mod layers;
+mod reload;
+mod restart;
+mod reward;
+mod shutdown;
