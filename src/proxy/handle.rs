@@ -88,7 +88,7 @@ async fn respond(
     let request = outgoing(matched.serving(), parts, body, decision.sequence);
     let mut response = matched
         .forward_or_fall_back(worker, draw, decision, request)
-        .await?;
+        .await;
     if let Some(cookie) = subject.cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
@@ -235,9 +235,9 @@ impl Matched<'_> {
         draw: Draw,
         decision: Decision,
         request: Request<RequestBody>,
-    ) -> Result<Response<Body>, Problem> {
+    ) -> Response<Body> {
         let failed = match self.forward(worker, draw.arm, decision, request).await {
-            Ok(response) => return Ok(response),
+            Ok(response) => return response,
             Err(failed) => failed,
         };
         let experiment = &self.serving().experiment;
@@ -246,7 +246,7 @@ impl Matched<'_> {
             .unsent
             .filter(|_| !failed.error.is_the_clients() && draw.arm != experiment.baseline)
         else {
-            return Ok(self.refuse(worker, draw, &decision, failed.error));
+            return self.refuse(worker, draw, &decision, failed.error);
         };
         tracing::warn!(experiment = %experiment.name, arm = %arm.name, error = %failed.error, "the baseline answers");
         let sequence = worker.next_sequence();
@@ -267,8 +267,8 @@ impl Matched<'_> {
             },
         );
         match self.forward(worker, fallback.arm, second, request).await {
-            Ok(response) => Ok(response),
-            Err(failed) => Ok(self.refuse(worker, fallback, &second, failed.error)),
+            Ok(response) => response,
+            Err(failed) => self.refuse(worker, fallback, &second, failed.error),
         }
     }
 

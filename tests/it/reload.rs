@@ -147,7 +147,7 @@ fn files_come_and_go_and_sighup_reloads() {
 #[test]
 fn what_was_given_up_with_its_file_does_not_count_when_the_file_returns() {
     let a = Upstream::json("{}");
-    let policy = "[policy.thompson]\n[reward]\nkind = \"binary\"\nwindow = \"2s\"\ndefault = 0\n";
+    let policy = "[policy.thompson]\n[reward]\nkind = \"binary\"\nwindow = \"4s\"\ndefault = 0\n";
     let proxy = Proxy::stars(policy, &[&a]);
     let text = stars(policy, &[&a]);
     let decide = || proxy.client().post("/v1/stars", "{}").unwrap().decision();

@@ -54,7 +54,7 @@ fn readiness_falls_first_and_requests_are_taken_until_the_drain_delay_has_passed
     let config = proxy.directory.path().join("pointsman.toml");
     let settings = std::fs::read_to_string(&config)
         .unwrap()
-        .replace("drain_delay = \"0s\"", "drain_delay = \"2s\"");
+        .replace("drain_delay = \"0s\"", "drain_delay = \"6s\"");
     std::fs::write(&config, settings).unwrap();
     proxy.run();
     proxy.signal("TERM");
