@@ -164,7 +164,7 @@ const LIMITS: &[Field] = &[
         "header_timeout",
         Kind::Duration { zero: false },
         "\"20s\"",
-        "Time for a request's head to arrive.",
+        "Time for a request's head to arrive; a connection without a request is closed after it, too.",
     ),
     field(
         "body_timeout",
