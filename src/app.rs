@@ -349,7 +349,7 @@ impl App {
         }
         tracing::info!("draining: no new connections");
         self.phase.send_replace(Phase::Draining);
-        let joined = tokio::task::spawn_blocking(move || {
+        let mut joined = tokio::task::spawn_blocking(move || {
             workers.into_iter().try_for_each(|worker| -> Result<()> {
                 worker
                     .join()
@@ -357,7 +357,6 @@ impl App {
                     .map_err(Into::into)
             })
         });
-        let mut joined = joined;
         tokio::select! {
             joined = &mut joined => return joined?,
             () = signals.stop() => {}
