@@ -86,14 +86,13 @@ fn normal_inverse_gamma_updates() {
         }
         let prior = |key: &str| case["prior"][key].as_f64().unwrap();
         let arm = ArmEvidence {
-            weight: 1.0,
             prior: Some(ArmPrior::NormalInverseGamma {
                 mean: prior("mu"),
                 strength: prior("kappa"),
                 shape: prior("alpha"),
                 scale: prior("beta"),
             }),
-            moments,
+            ..ArmEvidence::of(1.0, moments)
         };
         let posterior = posterior(&arm, None, RewardKind::Real);
         let Posterior::StudentT {

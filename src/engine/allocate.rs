@@ -4,10 +4,10 @@
 //! ones taking their weights' share together; the floor, mixed in additively: p = f + (1 − K f) π with K = eligible arms
 //! (clipping and renormalising would push arms below the floor again). Pure: what is drawn from is what is computed here.
 
-use crate::experiment::Experiment;
+use crate::clock::Timestamp;
 use crate::experiment::reward::{Goal, RewardKind};
-use crate::policy::best::probability_best;
-use crate::policy::{ArmEvidence, Evidence, Policy, Posterior, shares};
+use crate::experiment::{Arm, Experiment};
+use crate::policy::{ArmEvidence, Evidence, Policy, Posterior, Statistics, best, shares};
 
 use super::snapshot::{ArmState, Tally};
 
@@ -40,7 +40,7 @@ impl<'a> Rules<'a> {
 }
 
 /// An arm that may or may not be drawn.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Candidate {
     /// What the policy sees of it.
     pub evidence: ArmEvidence,
@@ -60,8 +60,9 @@ impl Candidate {
 pub struct Allotment {
     /// Floor included; 0 for arms that are not eligible. All 0 when no arm is eligible, else they sum to 1 within 1e-9.
     pub probabilities: Vec<f64>,
-    /// Posterior probability of being best among the eligible; 0 for others.
-    pub probability_best: Vec<f64>,
+    /// Posterior probability of being best among the eligible, 0 for others; only if the policy has asked for it, because it
+    /// costs far more than most policies do.
+    pub probability_best: Option<Vec<f64>>,
     /// What is believed of each arm, eligible or not.
     pub posteriors: Vec<Posterior>,
 }
@@ -72,55 +73,65 @@ pub fn allocate(rules: &Rules<'_>, candidates: &[Candidate]) -> Allotment {
         .iter()
         .map(|candidate| rules.policy.posterior(&candidate.evidence, rules.reward))
         .collect();
-    let eligible: Vec<usize> = (0..candidates.len())
-        .filter(|index| candidates[*index].eligible())
-        .collect();
+    let eligible = eligible(candidates);
     let among: Vec<Posterior> = eligible.iter().map(|index| posteriors[*index]).collect();
-    let best = probability_best(&among, rules.goal);
     let arms: Vec<ArmEvidence> = eligible
         .iter()
-        .map(|index| candidates[*index].evidence)
+        .map(|index| candidates[*index].evidence.clone())
         .collect();
-    let chosen = with_floor(&warm(rules, &arms, &among, &best), rules.floor);
-
-    let scatter = |values: &[f64]| {
-        let mut all = vec![0.0; candidates.len()];
-        for (index, value) in eligible.iter().zip(values) {
-            all[*index] = *value;
-        }
-        all
-    };
+    let (distribution, best) = warm(rules, &arms, &among);
+    let chosen = with_floor(&distribution, rules.floor);
     Allotment {
-        probabilities: scatter(&chosen),
-        probability_best: scatter(&best),
+        probabilities: scatter(&chosen, &eligible, candidates.len()),
+        probability_best: best.map(|best| scatter(&best, &eligible, candidates.len())),
         posteriors,
     }
 }
 
-/// π over the eligible arms, warm-up included.
+/// Posterior probability of each candidate that it is best among the eligible; 0 for others.
+fn probability_best(candidates: &[Candidate], posteriors: &[Posterior], goal: Goal) -> Vec<f64> {
+    let eligible = eligible(candidates);
+    let among: Vec<Posterior> = eligible.iter().map(|index| posteriors[*index]).collect();
+    let best = best::probability_best(&among, goal);
+    scatter(&best, &eligible, candidates.len())
+}
+
+fn eligible(candidates: &[Candidate]) -> Vec<usize> {
+    (0..candidates.len())
+        .filter(|index| candidates[*index].eligible())
+        .collect()
+}
+
+fn scatter(values: &[f64], places: &[usize], count: usize) -> Vec<f64> {
+    let mut all = vec![0.0; count];
+    for (place, value) in places.iter().zip(values) {
+        all[*place] = *value;
+    }
+    all
+}
+
+/// π over the eligible arms, warm-up included; and P(best) among them, if the policy has asked for that.
 fn warm(
     rules: &Rules<'_>,
     arms: &[ArmEvidence],
     posteriors: &[Posterior],
-    best: &[f64],
-) -> Vec<f64> {
-    let is_warm = |arm: &ArmEvidence| arm.moments.count() >= rules.warm_up;
+) -> (Vec<f64>, Option<Vec<f64>>) {
+    let is_warm = |arm: &ArmEvidence| arm.credited >= rules.warm_up;
     if arms.iter().all(is_warm) {
-        return distribution(rules, arms, posteriors, best);
+        return distribution(rules, arms, posteriors);
     }
     let mut result = shares(arms.iter().map(|arm| arm.weight));
     let warm: Vec<usize> = (0..arms.len())
         .filter(|index| is_warm(&arms[*index]))
         .collect();
     let share: f64 = warm.iter().map(|index| result[*index]).sum();
-    let warm_arms: Vec<ArmEvidence> = warm.iter().map(|index| arms[*index]).collect();
+    let warm_arms: Vec<ArmEvidence> = warm.iter().map(|index| arms[*index].clone()).collect();
     let warm_posteriors: Vec<Posterior> = warm.iter().map(|index| posteriors[*index]).collect();
-    let warm_best = probability_best(&warm_posteriors, rules.goal);
-    let among_warm = distribution(rules, &warm_arms, &warm_posteriors, &warm_best);
+    let (among_warm, _) = distribution(rules, &warm_arms, &warm_posteriors);
     for (index, probability) in warm.iter().zip(among_warm) {
         result[*index] = share * probability;
     }
-    result
+    (result, None)
 }
 
 /// The policy's word, made a distribution should rounding or a faulty policy have left it none.
@@ -128,25 +139,18 @@ fn distribution(
     rules: &Rules<'_>,
     arms: &[ArmEvidence],
     posteriors: &[Posterior],
-    probability_best: &[f64],
-) -> Vec<f64> {
+) -> (Vec<f64>, Option<Vec<f64>>) {
     if arms.is_empty() {
-        return Vec::new();
+        return (Vec::new(), None);
     }
-    let mut stated = rules.policy.distribution(&Evidence {
-        arms,
-        posteriors,
-        probability_best,
-        reward: rules.reward,
-        goal: rules.goal,
-    });
+    let evidence = Evidence::new(arms, posteriors, rules.reward, rules.goal);
+    let mut stated = rules.policy.distribution(&evidence);
     stated.resize(arms.len(), 0.0);
     let sum: f64 = stated.iter().sum();
-    if stated.iter().all(|share| *share >= 0.0) && (sum - 1.0).abs() <= 1e-9 {
-        stated
-    } else {
-        shares(stated.into_iter())
+    if !(stated.iter().all(|share| *share >= 0.0) && (sum - 1.0).abs() <= 1e-9) {
+        stated = shares(stated.into_iter());
     }
+    (stated, evidence.into_probability_best())
 }
 
 /// p = f + (1 − K f) π. One arm gets exactly 1.
@@ -163,38 +167,62 @@ fn with_floor(distribution: &[f64], floor: f64) -> Vec<f64> {
         .collect()
 }
 
-/// The candidates of an experiment. `tallies` and `enabled` are in the experiment's order of arms.
-pub fn candidates(experiment: &Experiment, tallies: &[Tally], enabled: &[bool]) -> Vec<Candidate> {
+/// The candidates of an experiment, their evidence discounted to `now`. `tallies` and `enabled` are in the experiment's order of
+/// arms.
+pub fn candidates(
+    experiment: &Experiment,
+    tallies: &[Tally],
+    enabled: &[bool],
+    now: Timestamp,
+) -> Vec<Candidate> {
+    let statistics = experiment.policy.statistics();
     experiment
         .arms
         .iter()
         .zip(tallies.iter().zip(enabled))
         .map(|(arm, (tally, enabled))| Candidate {
-            evidence: ArmEvidence {
-                weight: arm.weight,
-                prior: arm.prior,
-                moments: tally.learned,
-            },
+            evidence: evidence(arm, tally, &statistics, now),
             enabled: *enabled,
         })
         .collect()
 }
 
-/// The allocation of an experiment and the state of its arms, for a snapshot. `tallies` and `enabled` are in the
+fn evidence(arm: &Arm, tally: &Tally, statistics: &Statistics, now: Timestamp) -> ArmEvidence {
+    let mut evidence = ArmEvidence {
+        prior: arm.prior,
+        waiting: tally.waiting,
+        ..ArmEvidence::of(arm.weight, tally.learned)
+    };
+    if !statistics.is_scalar() {
+        let discounted = tally.detail.at(statistics, now);
+        evidence.importance = discounted.importance;
+        if !statistics.memory.is_forever() {
+            evidence.earned = discounted.earned;
+        }
+    }
+    evidence
+}
+
+/// The allocation of an experiment and the state of its arms, for a snapshot at `now`. `tallies` and `enabled` are in the
 /// experiment's order of arms.
 pub fn arm_states(
     experiment: &Experiment,
     tallies: &[Tally],
     enabled: &[bool],
+    now: Timestamp,
 ) -> (Vec<f64>, Vec<ArmState>) {
-    let candidates = candidates(experiment, tallies, enabled);
+    let candidates = candidates(experiment, tallies, enabled, now);
     let allotment = allocate(&Rules::of(experiment), &candidates);
+    let goal = experiment.reward.goal;
+    let best = allotment
+        .probability_best
+        .unwrap_or_else(|| probability_best(&candidates, &allotment.posteriors, goal));
     let states = candidates
         .iter()
         .zip(tallies)
-        .zip(allotment.posteriors.iter().zip(&allotment.probability_best))
+        .zip(allotment.posteriors.iter().zip(&best))
         .map(|((candidate, tally), (posterior, best))| ArmState {
-            tally: *tally,
+            tally: tally.clone(),
             posterior: *posterior,
             probability_best: *best,
             enabled: candidate.eligible(),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
 use crate::experiment::id::ArmId;
+use crate::stats::importance::Importance;
 use crate::stats::moments::Moments;
 
 /// Buckets in a window.
@@ -37,6 +38,12 @@ impl BucketKey {
             window,
         }
     }
+
+    /// When the last decision of the bucket may have been made.
+    pub(super) fn decided(self) -> Timestamp {
+        let end = self.closes.as_millis().saturating_sub(self.window);
+        Timestamp::from_millis(end.saturating_sub(1))
+    }
 }
 
 /// What one arm has outstanding in one bucket.
@@ -48,8 +55,20 @@ pub(super) struct Outstanding {
     pub(super) rewarded: u64,
     /// Rewards to be learned at the close.
     pub(super) pending: Moments,
+    /// The same, importance-weighted; only where the policy asks for it.
+    pub(super) pending_importance: Importance,
+    /// What default credits for all unrewarded decisions come to, importance-weighted; likewise.
+    pub(super) unrewarded: Importance,
     /// Credited by default when the bucket closed.
     defaults: u64,
+    credited: Importance,
+}
+
+impl Outstanding {
+    /// Decisions that may yet be credited.
+    pub(super) fn waiting(&self) -> u64 {
+        self.decided.saturating_sub(self.rewarded)
+    }
 }
 
 /// What an arm is credited with because a bucket closed.
@@ -57,10 +76,16 @@ pub(super) struct Outstanding {
 pub(super) struct Settled {
     /// The arm.
     pub(super) arm: ArmId,
+    /// When its decisions were made, but for the width of the bucket.
+    pub(super) decided: Timestamp,
     /// Change of its default credits.
     pub(super) defaults: i64,
     /// Rewards that it learns now.
     pub(super) learned: Moments,
+    /// Both, importance-weighted.
+    pub(super) importance: Importance,
+    /// Decisions that can no longer be credited with anything else.
+    pub(super) expired: u64,
 }
 
 type Bucket = BTreeMap<ArmId, Outstanding>;
@@ -94,7 +119,10 @@ impl Closing {
         };
         let outstanding = buckets.entry(key).or_default().entry(arm).or_default();
         change(outstanding);
-        closed.then(|| settle(arm, outstanding))
+        closed.then(|| Settled {
+            expired: 0,
+            ..settle(key, arm, outstanding)
+        })
     }
 
     /// Closes the buckets whose time has come by `now`.
@@ -108,7 +136,7 @@ impl Closing {
             settled.extend(
                 bucket
                     .iter_mut()
-                    .map(|(arm, outstanding)| settle(*arm, outstanding)),
+                    .map(|(arm, outstanding)| settle(key, *arm, outstanding)),
             );
             self.closed.insert(key, bucket);
         }
@@ -125,17 +153,25 @@ impl Closing {
     pub(super) fn waive(&mut self) {
         for outstanding in self.open.values_mut().flat_map(BTreeMap::values_mut) {
             outstanding.decided = outstanding.rewarded;
+            outstanding.unrewarded = Importance::default();
         }
     }
 }
 
-fn settle(arm: ArmId, outstanding: &mut Outstanding) -> Settled {
+fn settle(key: BucketKey, arm: ArmId, outstanding: &mut Outstanding) -> Settled {
     let before = outstanding.defaults;
-    outstanding.defaults = outstanding.decided.saturating_sub(outstanding.rewarded);
+    outstanding.defaults = outstanding.waiting();
+    let mut importance = std::mem::take(&mut outstanding.pending_importance);
+    importance.merge(&outstanding.unrewarded);
+    importance.subtract(&outstanding.credited);
+    outstanding.credited = outstanding.unrewarded;
     Settled {
         arm,
+        decided: key.decided(),
         defaults: outstanding.defaults as i64 - before as i64,
         learned: std::mem::take(&mut outstanding.pending),
+        importance,
+        expired: outstanding.defaults,
     }
 }
 

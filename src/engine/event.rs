@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::{LabelRule, RewardRule};
+use crate::policy::Statistics;
 
 /// Something that the journal accepted.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +71,8 @@ pub struct PolicyAdopted {
     pub reward: RewardRule,
     /// How labels become rewards, if at all.
     pub label: Option<LabelRule>,
+    /// What the fold keeps for the policy.
+    pub statistics: Statistics,
     /// The arms: id, name, version.
     pub arms: Vec<(ArmId, Name, String)>,
     /// The file's text.

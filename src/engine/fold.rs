@@ -216,9 +216,7 @@ impl State {
     fn retire(&mut self, experiment: ExperimentId, at: Timestamp) {
         self.advance(at.max(self.advanced));
         if let Some(history) = self.experiments.get_mut(&experiment) {
-            history.retired = true;
-            history.waived_until = Some(at);
-            history.closing.waive();
+            history.waive(at);
             self.changed.insert(experiment);
         }
     }

@@ -4,18 +4,22 @@
 //! added once and taken back exactly, so tallies do not depend on the order of rewards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::aggregate::{Entry, Item, id_hash};
 use super::claims::Claims;
 use super::closing::{BucketKey, Closing, LINGER, Outstanding, Settled};
 use super::event::{PolicyAdopted, Rewarded};
 use super::fold::Allocated;
+use super::learned::{Credit, Learned};
 use super::predictions::Predictions;
 use super::snapshot::Tally;
 use crate::clock::Timestamp;
 use crate::experiment::decision::{Decision, Outcome};
 use crate::experiment::id::{ArmId, Name, PolicyVersion, SequenceKey};
 use crate::experiment::reward::{Aggregate, LabelRule, Learn, RewardRule};
+use crate::policy::Statistics;
+use crate::stats::importance::Importance;
 use crate::stats::moments::Moments;
 
 /// An experiment as the journal knows it.
@@ -41,18 +45,23 @@ pub(super) struct History {
     /// The rules of every policy version of this epoch.
     versions: BTreeMap<PolicyVersion, RewardRule>,
     longest_window: u64,
+    /// What the policy in force asks for.
+    pub(super) statistics: Statistics,
     arms: BTreeMap<ArmId, Earned>,
     pub(super) allocation: Option<Allocated>,
 }
 
 /// What an arm has earned in the current epoch; default credits apart, because their value is the epoch's.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Earned {
     decisions: u64,
+    waiting: u64,
     rewards: Moments,
     learned: Moments,
     defaults: u64,
     failures: u64,
+    /// What the policy asks for beyond this; behind a pointer, because it is handed to the learner again and again.
+    detail: Arc<Learned>,
 }
 
 impl History {
@@ -66,6 +75,17 @@ impl History {
         self.label.clone_from(&adopted.label);
         self.versions.insert(adopted.version, adopted.reward);
         self.longest_window = self.longest_window.max(adopted.reward.window);
+        self.keep(adopted.statistics);
+    }
+
+    /// Keeps other statistics from now on. They start from nothing: who wants those of earlier credits folds them again.
+    pub(super) fn keep(&mut self, statistics: Statistics) {
+        if self.statistics != statistics {
+            self.statistics = statistics;
+            for earned in self.arms.values_mut() {
+                earned.detail = Arc::default();
+            }
+        }
     }
 
     /// Whether the decision was given up, see `waived_until`.
@@ -75,17 +95,21 @@ impl History {
 
     /// What an arm has earned in the epoch.
     pub(super) fn tally(&self, arm: ArmId) -> Tally {
-        let earned = self.arms.get(&arm).copied().unwrap_or_default();
+        let Some(earned) = self.arms.get(&arm) else {
+            return Tally::default();
+        };
         let mut learned = earned.learned;
         if let Some(default) = self.rule.default {
             learned.add(default, earned.defaults);
         }
         Tally {
             decisions: earned.decisions,
+            waiting: earned.waiting,
             learned,
             rewards: earned.rewards,
             defaults: earned.defaults,
             failures: earned.failures,
+            detail: Arc::clone(&earned.detail),
         }
     }
 
@@ -97,10 +121,12 @@ impl History {
     /// Counts a decision.
     pub(super) fn decided(&mut self, decision: &Decision, advanced: Timestamp) {
         self.arms.entry(decision.arm).or_default().decisions += 1;
-        if self.rule.default.is_some() && !self.retired {
+        if !self.retired {
             let key = BucketKey::of(decision.at, self.rule_of(decision).window);
+            let default = self.weighted_default(decision);
             self.outstanding(key, decision.arm, advanced, |outstanding| {
                 outstanding.decided += 1;
+                outstanding.unrewarded.merge(&default);
             });
         }
     }
@@ -143,6 +169,14 @@ impl History {
         for settled in settled {
             self.settle(settled);
         }
+        let memory = self.statistics.memory;
+        if !memory.is_forever() {
+            for earned in self.arms.values_mut() {
+                if earned.detail.outlives(memory, now) {
+                    Arc::make_mut(&mut earned.detail).forget(memory, now);
+                }
+            }
+        }
         let kept = self.longest_window.saturating_add(LINGER);
         self.forget_before(Timestamp::from_millis(now.as_millis().saturating_sub(kept)));
         any
@@ -177,6 +211,7 @@ impl History {
             meaning: adopted.reward_meaning.clone(),
             versions: BTreeMap::new(),
             longest_window: 0,
+            statistics: adopted.statistics,
             arms: BTreeMap::new(),
             allocation: None,
         }
@@ -265,20 +300,24 @@ impl History {
         self.arms.entry(arm).or_default().rewards.remove(value);
         match place {
             Some(key) if !self.closing.is_closed(key, advanced) => {
+                let importance = self.importance(decision, value);
                 self.outstanding(key, arm, advanced, |outstanding| {
                     outstanding.pending.remove(value);
+                    outstanding.pending_importance.subtract(&importance);
                 });
             }
-            _ => self.arms.entry(arm).or_default().learned.remove(value),
+            _ => self.learn_now(decision, value, -1),
         }
     }
 
     /// The decision's first credit: it will not be credited by default, and its value is learned.
     fn credit(&mut self, decision: &Decision, value: f64, own: bool, advanced: Timestamp) {
-        if own && self.rule.default.is_some() {
+        if own {
             let key = BucketKey::of(decision.at, self.rule_of(decision).window);
+            let default = self.weighted_default(decision);
             self.outstanding(key, decision.arm, advanced, |outstanding| {
                 outstanding.rewarded += 1;
+                outstanding.unrewarded.subtract(&default);
             });
         }
         self.learn(decision, value, self.place(decision), advanced);
@@ -291,14 +330,54 @@ impl History {
         place: Option<BucketKey>,
         advanced: Timestamp,
     ) {
-        if let Some(key) = place {
-            self.outstanding(key, decision.arm, advanced, |outstanding| {
-                outstanding.pending.add(value, 1);
-            });
-        } else {
-            let earned = self.arms.entry(decision.arm).or_default();
+        let Some(key) = place else {
+            return self.learn_now(decision, value, 1);
+        };
+        let importance = self.importance(decision, value);
+        self.outstanding(key, decision.arm, advanced, |outstanding| {
+            outstanding.pending.add(value, 1);
+            outstanding.pending_importance.merge(&importance);
+        });
+    }
+
+    /// Learns a value once, or with −1 takes it back.
+    fn learn_now(&mut self, decision: &Decision, value: f64, times: i64) {
+        let statistics = self.statistics;
+        let importance = self.importance(decision, value);
+        let earned = self.arms.entry(decision.arm).or_default();
+        if times > 0 {
             earned.learned.add(value, 1);
+        } else {
+            earned.learned.remove(value);
         }
+        if statistics.is_scalar() {
+            return;
+        }
+        let at = decision.at;
+        let detail = Arc::make_mut(&mut earned.detail);
+        detail.credit(statistics.memory, Credit { at, value, times });
+        detail.weigh(statistics.memory, at, |sums| {
+            if times > 0 {
+                sums.merge(&importance);
+            } else {
+                sums.subtract(&importance);
+            }
+        });
+    }
+
+    /// A credit, importance-weighted where the policy asks for it.
+    fn importance(&self, decision: &Decision, value: f64) -> Importance {
+        let mut sums = Importance::default();
+        if let Some(exploration) = self.statistics.importance {
+            sums.add(value, Importance::weight(decision.propensity, exploration));
+        }
+        sums
+    }
+
+    fn weighted_default(&self, decision: &Decision) -> Importance {
+        self.rule.default.map_or_else(Importance::default, |value| {
+            self.importance(decision, value)
+        })
     }
 
     fn outstanding(
@@ -308,15 +387,50 @@ impl History {
         advanced: Timestamp,
         change: impl FnOnce(&mut Outstanding),
     ) {
-        if let Some(settled) = self.closing.change(key, arm, advanced, change) {
+        let mut waiting = (0, 0);
+        let settled = self.closing.change(key, arm, advanced, |outstanding| {
+            waiting.0 = outstanding.waiting();
+            change(outstanding);
+            waiting.1 = outstanding.waiting();
+        });
+        if let Some(settled) = settled {
             self.settle(settled);
+        } else {
+            let earned = self.arms.entry(arm).or_default();
+            earned.waiting = (earned.waiting + waiting.1).saturating_sub(waiting.0);
         }
     }
 
     fn settle(&mut self, settled: Settled) {
+        let statistics = self.statistics;
+        let default = self.rule.default;
         let earned = self.arms.entry(settled.arm).or_default();
-        earned.defaults = earned.defaults.saturating_add_signed(settled.defaults);
+        earned.waiting = earned.waiting.saturating_sub(settled.expired);
         earned.learned.merge(&settled.learned);
+        if default.is_some() {
+            earned.defaults = earned.defaults.saturating_add_signed(settled.defaults);
+        }
+        if statistics.is_scalar() {
+            return;
+        }
+        let (at, memory) = (settled.decided, statistics.memory);
+        let detail = Arc::make_mut(&mut earned.detail);
+        detail.merge(memory, at, &settled.learned);
+        detail.weigh(memory, at, |sums| sums.merge(&settled.importance));
+        if let Some(value) = default {
+            let times = settled.defaults;
+            detail.credit(memory, Credit { at, value, times });
+        }
+    }
+
+    /// Gives outstanding decisions up, see `waived_until`.
+    pub(super) fn waive(&mut self, at: Timestamp) {
+        self.retired = true;
+        self.waived_until = Some(at);
+        self.closing.waive();
+        for earned in self.arms.values_mut() {
+            earned.waiting = 0;
+        }
     }
 
     fn forget_before(&mut self, cutoff: Timestamp) {

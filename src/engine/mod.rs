@@ -9,6 +9,7 @@ pub mod decide;
 pub mod event;
 pub mod fold;
 mod history;
+pub mod learned;
 mod predictions;
 pub mod snapshot;
 

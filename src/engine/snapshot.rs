@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::learned::Learned;
 use crate::experiment::Experiment;
 use crate::policy::Posterior;
 use crate::stats::moments::Moments;
@@ -45,10 +46,12 @@ pub struct ArmState {
 }
 
 /// What an arm has earned in an epoch. Additive.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// `sampled` decisions that the journal holds.
     pub decisions: u64,
+    /// Of these, such as may yet be credited: their window is open, and nothing was credited.
+    pub waiting: u64,
     /// What the posterior has learned: posted rewards, defaults and failures.
     pub learned: Moments,
     /// Sampled decisions with a posted, counted value, after aggregation.
@@ -57,4 +60,25 @@ pub struct Tally {
     pub defaults: u64,
     /// Sampled decisions whose arm failed.
     pub failures: u64,
+    /// What the policy asks for beyond counts and sums.
+    pub detail: Arc<Learned>,
+}
+
+impl PartialEq for Tally {
+    fn eq(&self, other: &Self) -> bool {
+        let scalars = |tally: &Self| {
+            (
+                (
+                    tally.decisions,
+                    tally.waiting,
+                    tally.defaults,
+                    tally.failures,
+                ),
+                (tally.learned, tally.rewards),
+            )
+        };
+        // Details are changed only together with their arm's counts, so one that was not replaced need not be looked through.
+        scalars(self) == scalars(other)
+            && (Arc::ptr_eq(&self.detail, &other.detail) || self.detail == other.detail)
+    }
 }

@@ -19,6 +19,7 @@ use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKe
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
+use crate::policy::Statistics;
 
 /// Why a line is no record.
 #[derive(Debug, thiserror::Error)]
@@ -296,6 +297,7 @@ struct PolicyLine<'a> {
     reward: RewardRuleItem<'a>,
     #[serde(borrow)]
     label: Option<LabelRuleItem<'a>>,
+    statistics: Option<Statistics>,
     #[serde(borrow)]
     arms: Vec<ArmItem<'a>>,
     text: String,
@@ -323,6 +325,7 @@ impl PolicyLine<'_> {
             reward_meaning: self.reward_meaning,
             reward: self.reward.rule()?,
             label: self.label.map(LabelRuleItem::rule).transpose()?,
+            statistics: self.statistics.unwrap_or_default(),
             arms: self
                 .arms
                 .into_iter()

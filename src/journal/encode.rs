@@ -190,6 +190,10 @@ impl Encoder {
         if let Some(label) = &policy.label {
             write_label_rule(line, label);
         }
+        if !policy.statistics.is_scalar() {
+            push(line, ",\"statistics\":");
+            write_json(line, &policy.statistics);
+        }
         push(line, ",\"arms\":[");
         for (index, (arm, name, version)) in policy.arms.iter().enumerate() {
             push(

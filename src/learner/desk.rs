@@ -12,6 +12,12 @@ use crate::experiment::Experiment;
 use crate::experiment::id::{ArmId, ExperimentId};
 use crate::ledger::{Change, Prospect};
 
+/// How often an allocation that ages is looked at within a bucket of its memory.
+const LOOKS: u64 = 2;
+
+/// And at most this often, in milliseconds.
+const MIN_LOOK: u64 = 250;
+
 /// The experiments, in the router's order, and what an operator has said.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
@@ -31,8 +37,8 @@ struct Entry {
     dirty: Option<Stopwatch>,
     /// An operator's word: the allocation may not wait for its time.
     urgent: bool,
-    /// The allocation that follows from the tallies is held back until this time.
-    held_until: Option<Timestamp>,
+    /// When the allocation may differ without anything new: it was held back, or the past weighs less by then.
+    next_look: Option<Timestamp>,
     /// Whether what serves is not yet published.
     unpublished: bool,
     /// Since when that is owed, if a commit caused it.
@@ -45,7 +51,7 @@ pub(super) struct Draft {
     serving: Serving,
     allocated: Allocated,
     changed: bool,
-    held_until: Option<Timestamp>,
+    next_look: Option<Timestamp>,
 }
 
 /// What would take the place of a desk.
@@ -84,13 +90,13 @@ impl Desk {
             if change.epoch != entry.serving.epoch || change.revision < entry.revision {
                 continue;
             }
-            let arms: BTreeMap<_, _> = change.arms.into_iter().collect();
+            let mut arms: BTreeMap<_, _> = change.arms.into_iter().collect();
             let tallies: Vec<_> = entry
                 .serving
                 .experiment
                 .arms
                 .iter()
-                .map(|arm| arms.get(&arm.id).copied().unwrap_or_default())
+                .map(|arm| arms.remove(&arm.id).unwrap_or_default())
                 .collect();
             entry.revision = change.revision;
             if tallies != entry.tallies {
@@ -116,13 +122,7 @@ impl Desk {
     pub(super) fn draft(&self, index: usize, now: Timestamp) -> Draft {
         let entry = &self.entries[index];
         let serving = &entry.serving;
-        let learned = |tally: &Tally| tally.learned;
-        let same_evidence = entry
-            .tallies
-            .iter()
-            .map(learned)
-            .eq(serving.arms.iter().map(|arm| arm.tally.learned));
-        if same_evidence && !entry.urgent && entry.held_until.is_none_or(|until| now < until) {
+        if !entry.has_learned() && !entry.urgent && entry.next_look.is_none_or(|next| now < next) {
             return entry.recount();
         }
         self.compute(
@@ -142,7 +142,7 @@ impl Desk {
         let entry = &mut self.entries[index];
         entry.serving = Arc::new(draft.serving);
         entry.allocated = draft.allocated;
-        entry.held_until = draft.held_until;
+        entry.next_look = draft.next_look;
         entry.urgent = false;
         entry.unpublished = true;
         entry.owed = entry.dirty.take();
@@ -243,7 +243,7 @@ impl Desk {
                 revision: prospect.revision,
                 dirty: None,
                 urgent: false,
-                held_until: draft.held_until,
+                next_look: draft.next_look,
                 unpublished: false,
                 owed: None,
             });
@@ -269,7 +269,7 @@ impl Desk {
             .iter()
             .map(|arm| !self.disabled.contains(&(experiment.id, arm.id)))
             .collect();
-        let (probabilities, arms) = arm_states(experiment, basis.tallies, &enabled);
+        let (probabilities, arms) = arm_states(experiment, basis.tallies, &enabled, now);
         let paused = self.paused.contains(&experiment.id);
         let last = basis.last.filter(|last| last.epoch == basis.epoch);
         let held_until = last
@@ -291,7 +291,13 @@ impl Desk {
         });
         Draft {
             changed: kept.is_none(),
-            held_until: held_until.filter(|_| unchanged.is_none()),
+            next_look: [
+                held_until.filter(|_| unchanged.is_none()),
+                ages(experiment, now),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             serving: serving(experiment, &allocated, arms, paused),
             allocated,
         }
@@ -299,8 +305,19 @@ impl Desk {
 }
 
 impl Entry {
+    /// Whether the policy would see anything else than what serves follows from.
+    fn has_learned(&self) -> bool {
+        let waits = self.serving.experiment.policy.counts_waiting();
+        self.tallies
+            .iter()
+            .zip(&self.serving.arms)
+            .any(|(new, arm)| {
+                new.learned != arm.tally.learned || (waits && new.waiting != arm.tally.waiting)
+            })
+    }
+
     fn is_due(&self, now: Timestamp) -> bool {
-        self.dirty.is_some() || self.urgent || self.held_until.is_some_and(|until| until <= now)
+        self.dirty.is_some() || self.urgent || self.next_look.is_some_and(|next| next <= now)
     }
 
     /// The same allocation and beliefs with new counts: nothing was learned.
@@ -311,7 +328,7 @@ impl Entry {
             .iter()
             .zip(&self.tallies)
             .map(|(arm, tally)| ArmState {
-                tally: *tally,
+                tally: tally.clone(),
                 ..arm.clone()
             })
             .collect();
@@ -325,7 +342,7 @@ impl Entry {
             },
             allocated: self.allocated.clone(),
             changed: false,
-            held_until: self.held_until,
+            next_look: self.next_look,
         }
     }
 }
@@ -359,6 +376,12 @@ fn serving(
         arms,
         paused,
     }
+}
+
+/// When the past weighs less, so that the allocation is worth a new look.
+fn ages(experiment: &Experiment, now: Timestamp) -> Option<Timestamp> {
+    let width = experiment.policy.statistics().memory.bucket_width();
+    (width > 0).then(|| now.plus((width / LOOKS).max(MIN_LOOK)))
 }
 
 /// The probabilities of an allocation in the experiment's order of arms.

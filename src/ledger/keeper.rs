@@ -397,6 +397,7 @@ fn adopted(experiment: &Experiment, epoch: u16, at: Timestamp) -> Event {
         reward_meaning: experiment.reward_meaning(),
         reward: experiment.reward,
         label: experiment.label.clone(),
+        statistics: experiment.policy.statistics(),
         arms: experiment
             .arms
             .iter()

@@ -28,7 +28,7 @@ impl Policy for Greedy {
 
     fn distribution(&self, evidence: &Evidence<'_>) -> Vec<f64> {
         let best = (0..evidence.arms.len()).max_by(|a, b| {
-            let sum = |index: &usize| evidence.arms[*index].moments.sum();
+            let sum = |index: &usize| evidence.arms[*index].earned.sum;
             sum(a).total_cmp(&sum(b))
         });
         let rest = 0.25 / (evidence.arms.len() - 1).max(1) as f64;
@@ -39,7 +39,7 @@ impl Policy for Greedy {
 
     fn posterior(&self, arm: &ArmEvidence, _reward: RewardKind) -> Posterior {
         Posterior::Beta {
-            alpha: 1.0 + arm.moments.sum(),
+            alpha: 1.0 + arm.earned.sum,
             beta: 1.0,
             min: 0.0,
             max: 1.0,
@@ -367,7 +367,7 @@ fn while_the_disk_fails_nothing_is_acknowledged_and_later_nothing_is_counted_twi
     assert_eq!(rig.reward(second, 1.0), Err(Unavailable::Failing));
     assert!(recorder.offer(logged(first)));
     assert!(recorder.offer(logged(second)));
-    assert_eq!(rig.tallies(&stars), [Tally::default(); 2]);
+    assert_eq!(rig.tallies(&stars), vec![Tally::default(); 2]);
     assert_eq!(rig.handle.allocated(Vec::new()), Err(Unavailable::Failing));
     rig.storage.set_faults(Faults::default());
     let healed = || loop {

@@ -10,7 +10,7 @@ use super::{
     ANY_REWARD, ArmEvidence, Evidence, FLOOR, Policy, PolicyKind, Posterior, WARM_UP, posterior,
 };
 use crate::document::{Default, Field, Kind, Range};
-use crate::experiment::reward::{Goal, RewardKind};
+use crate::experiment::reward::RewardKind;
 
 /// Explored when the file says nothing.
 const DEFAULT_EPSILON: f64 = 0.1;
@@ -51,14 +51,7 @@ impl Policy for EpsilonGreedy {
     }
 
     fn distribution(&self, evidence: &Evidence<'_>) -> Vec<f64> {
-        let means: Vec<f64> = evidence
-            .posteriors
-            .iter()
-            .map(|posterior| match evidence.goal {
-                Goal::Maximize => posterior.mean(),
-                Goal::Minimize => -posterior.mean(),
-            })
-            .collect();
+        let means = evidence.gains();
         let best = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let tied = means.iter().filter(|mean| **mean == best).count() as f64;
         let explore = self.epsilon / means.len() as f64;

@@ -11,17 +11,21 @@
 pub mod best;
 mod density;
 pub mod epsilon_greedy;
+pub mod evidence;
 pub mod fixed;
 pub mod posterior;
 pub mod prior;
+pub mod statistics;
 pub mod thompson;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::document::{Default, Field, Kind, Range, Section};
-use crate::experiment::reward::{Goal, RewardKind};
-use crate::stats::moments::Moments;
+use crate::experiment::reward::RewardKind;
+
+pub use evidence::{ArmEvidence, Estimate, Evidence, ImportanceSum};
+pub use statistics::{Memory, Regression, Statistics};
 
 /// Every policy that a file can name.
 pub const KINDS: &[PolicyKind] = &[fixed::KIND, epsilon_greedy::KIND, thompson::KIND];
@@ -43,7 +47,16 @@ pub struct PolicyKind {
     pub rewards: &'static [&'static str],
     /// Makes the policy of its table, which has been checked against `fields`. What concerns several keys, or the
     /// reward, is reported through the section; `None` after an error.
-    pub build: fn(&Section<'_>, RewardKind) -> Option<Arc<dyn Policy>>,
+    pub build: fn(&Section<'_>, Setting) -> Option<Arc<dyn Policy>>,
+}
+
+/// What a policy is built for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// What a reward is.
+    pub reward: RewardKind,
+    /// How many arms the file has.
+    pub arms: usize,
 }
 
 impl PolicyKind {
@@ -92,34 +105,18 @@ pub trait Policy: Debug + Send + Sync {
     /// π over `arms` (the eligible ones, at least one): non-negative, sums to 1 within 1e-9, in the order of `arms`.
     fn distribution(&self, evidence: &Evidence<'_>) -> Vec<f64>;
 
+    /// What the fold has to keep for it, besides counts and sums.
+    fn statistics(&self) -> Statistics {
+        Statistics::SCALAR
+    }
+
+    /// Whether it looks at [`ArmEvidence::waiting`], so that decisions alone change its word.
+    fn counts_waiting(&self) -> bool {
+        false
+    }
+
     /// What is believed of an arm's mean reward, for people and for P(best).
     fn posterior(&self, arm: &ArmEvidence, reward: RewardKind) -> Posterior;
-}
-
-/// What a policy sees.
-#[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
-    /// The eligible arms.
-    pub arms: &'a [ArmEvidence],
-    /// What the policy itself believes of each ([`Policy::posterior`]).
-    pub posteriors: &'a [Posterior],
-    /// Posterior probability of each that it is the best of `arms`; computed once, by the engine.
-    pub probability_best: &'a [f64],
-    /// What a reward is.
-    pub reward: RewardKind,
-    /// Whether more is better.
-    pub goal: Goal,
-}
-
-/// What a policy sees of one arm.
-#[derive(Debug, Clone, Copy)]
-pub struct ArmEvidence {
-    /// The arm's weight in the file.
-    pub weight: f64,
-    /// The arm's own prior, if the file gives one.
-    pub prior: Option<ArmPrior>,
-    /// What it has earned: rewards in their own units.
-    pub moments: Moments,
 }
 
 /// A prior for one arm's mean reward.

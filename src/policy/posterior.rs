@@ -11,9 +11,8 @@
 //!
 //! Not here: which arm to prefer.
 
-use super::{ArmEvidence, ArmPrior, Posterior};
+use super::{ArmEvidence, ArmPrior, Estimate, Posterior};
 use crate::experiment::reward::RewardKind;
-use crate::stats::moments::Moments;
 use crate::stats::special;
 
 /// The posterior of `arm`: from its own prior, else from `shared`, else from the default of the reward's kind. A prior that
@@ -30,8 +29,8 @@ pub fn posterior(arm: &ArmEvidence, shared: Option<ArmPrior>, reward: RewardKind
     };
     match prior {
         ArmPrior::Beta { alpha, beta } => {
-            let count = arm.moments.count() as f64;
-            let scaled = (arm.moments.sum() - count * min) / (max - min);
+            let count = arm.earned.count;
+            let scaled = (arm.earned.sum - count * min) / (max - min);
             // Rewards are rounded to 2^-32, so a sum may be a hair outside.
             let successes = scaled.max(0.0).min(count);
             Posterior::Beta {
@@ -46,22 +45,22 @@ pub fn posterior(arm: &ArmEvidence, shared: Option<ArmPrior>, reward: RewardKind
             strength,
             shape,
             scale,
-        } => student_t((mean, strength, shape, scale), &arm.moments),
+        } => student_t((mean, strength, shape, scale), &arm.earned),
     }
 }
 
 /// The posterior of a normal mean from the prior (μ, κ, a, b).
-fn student_t((mean, strength, shape, scale): (f64, f64, f64, f64), moments: &Moments) -> Posterior {
-    let count = moments.count() as f64;
+fn student_t((mean, strength, shape, scale): (f64, f64, f64, f64), earned: &Estimate) -> Posterior {
+    let count = earned.count;
     let total_strength = strength + count;
     let prior_share = strength / total_strength;
-    let surprise = moments.mean().map_or(0.0, |observed| {
+    let surprise = earned.mean().map_or(0.0, |observed| {
         prior_share * count * (observed - mean).powi(2)
     });
     let total_shape = shape + 0.5 * count;
-    let total_scale = scale + 0.5 * (moments.sum_of_squared_deviations() + surprise);
+    let total_scale = scale + 0.5 * (earned.deviations + surprise);
     Posterior::StudentT {
-        location: prior_share * mean + moments.sum() / total_strength,
+        location: prior_share * mean + earned.sum / total_strength,
         scale: (total_scale / total_shape / total_strength).sqrt(),
         degrees: 2.0 * total_shape,
     }

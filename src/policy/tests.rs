@@ -2,12 +2,17 @@
 
 use super::*;
 use crate::document::{Document, Problems};
+use crate::experiment::reward::Goal;
+use crate::stats::moments::Moments;
 
 /// Builds a policy of the keys below its table's head.
 fn build(kind: &PolicyKind, keys: &str, reward: RewardKind) -> Result<Arc<dyn Policy>, String> {
     let problems = Problems::default();
     let document = Document::parse("test.toml", keys, &problems);
-    let policy = (kind.build)(&document.section(kind.fields, &problems), reward);
+    let policy = (kind.build)(
+        &document.section(kind.fields, &problems),
+        Setting { reward, arms: 2 },
+    );
     let failed = problems.has_errors();
     let shown: Vec<String> = problems
         .into_sorted()
@@ -43,11 +48,7 @@ fn arm(values: &[f64], count: u64) -> ArmEvidence {
     for value in values {
         moments.add(*value, count);
     }
-    ArmEvidence {
-        weight: 1.0,
-        prior: None,
-        moments,
-    }
+    ArmEvidence::of(1.0, moments)
 }
 
 /// π of these arms, checked to be a distribution.
@@ -65,14 +66,7 @@ fn distribution(
         assert!(posterior.mean().is_finite(), "{posterior:?}");
         assert!(!posterior.variance().is_nan(), "{posterior:?}");
     }
-    let probability_best = best::probability_best(&posteriors, goal);
-    let evidence = Evidence {
-        arms,
-        posteriors: &posteriors,
-        probability_best: &probability_best,
-        reward,
-        goal,
-    };
+    let evidence = Evidence::new(arms, &posteriors, reward, goal);
     let result = policy.distribution(&evidence);
     assert_eq!(result, policy.distribution(&evidence));
     assert_eq!(result.len(), arms.len());
@@ -244,8 +238,11 @@ fn hostile_numbers_give_a_distribution() {
             for goal in [Goal::Maximize, Goal::Minimize] {
                 distribution(&*policy, &arms, reward, goal);
                 for alone in &arms {
-                    assert_eq!(distribution(&*policy, &[*alone], reward, goal), vec![1.0]);
-                    distribution(&*policy, &vec![*alone; 100], reward, goal);
+                    assert_eq!(
+                        distribution(&*policy, std::slice::from_ref(alone), reward, goal),
+                        vec![1.0]
+                    );
+                    distribution(&*policy, &vec![alone.clone(); 100], reward, goal);
                 }
             }
         }

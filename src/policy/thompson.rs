@@ -31,9 +31,9 @@ pub const KIND: PolicyKind = PolicyKind {
     example: "[policy.thompson]\nfloor = 0.02\nprior = { alpha = 1.0, beta = 1.0 }\n",
     explores: false,
     rewards: ANY_REWARD,
-    build: |section, reward| {
+    build: |section, setting| {
         Some(Arc::new(Thompson {
-            prior: prior::read(section, "prior", reward),
+            prior: prior::read(section, "prior", setting.reward),
         }))
     },
 };
@@ -51,7 +51,7 @@ impl Policy for Thompson {
     }
 
     fn distribution(&self, evidence: &Evidence<'_>) -> Vec<f64> {
-        evidence.probability_best.to_vec()
+        evidence.probability_best().to_vec()
     }
 
     fn posterior(&self, arm: &ArmEvidence, reward: RewardKind) -> Posterior {

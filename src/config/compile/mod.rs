@@ -12,7 +12,7 @@ use crate::document::{Document, Problem, Problems, Section, did_you_mean, quoted
 use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::RewardKind;
 use crate::experiment::{Arm, Experiment, UpstreamRule};
-use crate::policy::{self, Policy, PolicyKind};
+use crate::policy::{self, Policy, PolicyKind, Setting};
 use arm::arm;
 use sections::{label, reward, unit};
 
@@ -336,6 +336,10 @@ impl File<'_> {
             );
         }
         let warm_up = section.integer("warm_up").unwrap_or(0) as u64;
-        Some(((kind.build)(&section, reward?)?, floor, warm_up))
+        let setting = Setting {
+            reward: reward?,
+            arms,
+        };
+        Some(((kind.build)(&section, setting)?, floor, warm_up))
     }
 }

@@ -27,13 +27,14 @@ fn arm(weight: f64, successes: u64, failures: u64) -> Candidate {
     moments.add(1.0, successes);
     moments.add(0.0, failures);
     Candidate {
-        evidence: ArmEvidence {
-            weight,
-            prior: None,
-            moments,
-        },
+        evidence: ArmEvidence::of(weight, moments),
         enabled: true,
     }
+}
+
+/// P(best) as an experiment's page shows it.
+fn shown(arms: &[Candidate], allotment: &Allotment) -> Vec<f64> {
+    probability_best(arms, &allotment.posteriors, Goal::Maximize)
 }
 
 fn sum(values: &[f64]) -> f64 {
@@ -63,7 +64,8 @@ fn an_arm_that_cannot_be_drawn_leaves_the_comparison_too() {
     arms[0].enabled = false;
     let rest = allocate(&rules(&THOMPSON), &arms);
     assert_eq!(rest.probabilities[0], 0.0);
-    assert_eq!(rest.probability_best[0], 0.0);
+    assert_eq!(shown(&arms, &rest)[0], 0.0);
+    assert_eq!(rest.probability_best, Some(shown(&arms, &rest)));
     assert!((sum(&rest.probabilities) - 1.0).abs() < 1e-9);
     // Recomputed over the rest, not the old shares renormalised.
     let pair = allocate(&rules(&THOMPSON), &arms[1..]);
@@ -77,7 +79,7 @@ fn an_arm_that_cannot_be_drawn_leaves_the_comparison_too() {
     arms[2].enabled = false;
     let none = allocate(&rules(&THOMPSON), &arms);
     assert_eq!(none.probabilities, vec![0.0; 3]);
-    assert_eq!(none.probability_best, vec![0.0; 3]);
+    assert_eq!(shown(&arms, &none), vec![0.0; 3]);
 }
 
 #[test]
@@ -87,9 +89,10 @@ fn one_arm_is_drawn_with_probability_exactly_one() {
             floor,
             ..rules(&THOMPSON)
         };
-        let only = allocate(&rules, &[arm(0.0, 1, 1), arm(0.1, 5, 9)]);
+        let arms = [arm(0.0, 1, 1), arm(0.1, 5, 9)];
+        let only = allocate(&rules, &arms);
         assert_eq!(only.probabilities, vec![0.0, 1.0]);
-        assert_eq!(only.probability_best, vec![0.0, 1.0]);
+        assert_eq!(shown(&arms, &only), vec![0.0, 1.0]);
     }
 }
 
@@ -101,16 +104,13 @@ fn the_floor_is_mixed_in_additively() {
     };
     let arms = [arm(1.0, 900, 100), arm(1.0, 100, 900), arm(1.0, 500, 500)];
     let allotment = allocate(&rules, &arms);
-    for (probability, best) in allotment
-        .probabilities
-        .iter()
-        .zip(&allotment.probability_best)
-    {
+    let best = shown(&arms, &allotment);
+    for (probability, best) in allotment.probabilities.iter().zip(&best) {
         assert!((probability - (0.02 + 0.94 * best)).abs() < 1e-15);
         assert!(*probability >= 0.02);
     }
     // Two arms left: the floor is for each of those.
-    let mut fewer = arms;
+    let mut fewer = arms.clone();
     fewer[0].enabled = false;
     let allotment = allocate(&rules, &fewer);
     assert_eq!(allotment.probabilities[1], 0.02);
@@ -141,14 +141,15 @@ fn cold_arms_get_their_weights_share_and_the_rest_follows_the_policy() {
     assert_eq!(mixed.probabilities[2], 0.5);
     assert!((mixed.probabilities[0] - 0.5).abs() < 1e-9);
     // P(best) is about all arms, whatever is drawn.
-    assert!(mixed.probability_best[2] < 1e-6);
+    assert_eq!(mixed.probability_best, None);
+    assert!(shown(&arms, &mixed)[2] < 1e-6);
 
     let warm = allocate(&rules, &[arm(1.0, 90, 10), arm(2.0, 1, 99)]);
     assert!(warm.probabilities[0] > 0.999_999);
 }
 
 #[test]
-fn every_policy_reports_posteriors_and_probability_best() {
+fn probability_best_is_computed_for_those_who_ask() {
     let arms = [arm(1.0, 30, 70), arm(1.0, 45, 55)];
     let thompson = allocate(&rules(&THOMPSON), &arms);
     for policy in [
@@ -156,10 +157,11 @@ fn every_policy_reports_posteriors_and_probability_best() {
         &EpsilonGreedy { epsilon: 0.1 } as &dyn Policy,
     ] {
         let allotment = allocate(&rules(policy), &arms);
-        assert_eq!(allotment.probability_best, thompson.probability_best);
+        assert_eq!(allotment.probability_best, None);
+        assert_eq!(shown(&arms, &allotment), thompson.probabilities);
         assert_eq!(allotment.posteriors, thompson.posteriors);
     }
-    assert_eq!(thompson.probabilities, thompson.probability_best);
+    assert_eq!(thompson.probability_best, Some(thompson.probabilities));
 }
 
 /// A policy whose author made a mistake.
@@ -200,7 +202,8 @@ fn an_experiment_has_states_for_its_arms() {
     let mut tallies = vec![Tally::default(); 3];
     tallies[1].learned.add(1.0, 10);
     tallies[1].decisions = 12;
-    let (probabilities, states) = arm_states(&experiment, &tallies, &[true, true, true]);
+    let now = Timestamp::default();
+    let (probabilities, states) = arm_states(&experiment, &tallies, &[true, true, true], now);
     assert!(probabilities[1] > 0.9);
     assert_eq!(probabilities[2], 0.0);
     assert_eq!(states[1].tally.decisions, 12);
@@ -236,7 +239,7 @@ proptest! {
         let eligible = candidates.iter().filter(|candidate| candidate.eligible()).count();
         let whole = if eligible == 0 { 0.0 } else { 1.0 };
         prop_assert!((sum(&allotment.probabilities) - whole).abs() < 1e-9);
-        prop_assert!((sum(&allotment.probability_best) - whole).abs() < 1e-9);
+        prop_assert!((sum(&shown(&candidates, &allotment)) - whole).abs() < 1e-9);
         for (candidate, probability) in candidates.iter().zip(&allotment.probabilities) {
             if candidate.eligible() {
                 prop_assert!(*probability >= floor);

@@ -11,6 +11,7 @@ use crate::experiment::id::{Name, SequenceKey};
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
+use crate::policy::Statistics;
 use crate::stats::moments::Moments;
 
 const HOUR: u64 = 3_600_000;
@@ -56,6 +57,7 @@ fn adopted(reward: RewardRule, label: Option<LabelRule>) -> PolicyAdopted {
         ),
         reward,
         label,
+        statistics: Statistics::SCALAR,
         arms: Vec::new(),
         text: Arc::from(""),
     }

@@ -9,6 +9,7 @@ use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKe
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
+use crate::policy::Statistics;
 
 const START: u64 = 1_795_500_000_000;
 
@@ -89,6 +90,7 @@ pub(super) fn policy() -> PolicyAdopted {
             on_failure: None,
         },
         label: None,
+        statistics: Statistics::SCALAR,
         arms: vec![
             (ArmId(0xa), name("minilm-l6"), String::new()),
             (ArmId(0xb), name("minilm-l3"), "2026-11-01 \"rc\"".into()),
@@ -122,6 +124,7 @@ fn bounded_policy() -> PolicyAdopted {
             prediction: "/predicted~1label".into(),
             compare: Compare::Within(1.0),
         }),
+        statistics: Statistics::SCALAR,
         arms: vec![(ArmId(1), name("a"), String::new())],
         text: Arc::from(""),
     }
