@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use pointsman::chance::DrawKeys;
+use pointsman::engine::contextual::Workspace;
 use pointsman::engine::decide::decide;
 use pointsman::engine::snapshot::{Allocation, Serving};
 use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
@@ -60,6 +61,7 @@ fn serving(count: usize) -> Serving {
             on_failure: None,
         },
         label: None,
+        context: None,
         arms,
         baseline: 0,
         policy: Arc::new(Fixed),
@@ -77,6 +79,7 @@ fn serving(count: usize) -> Serving {
         allocation: Arc::new(Allocation {
             version: 1,
             probabilities: vec![1.0 / count as f64; count],
+            contextual: None,
         }),
         arms: Vec::new(),
         paused: false,
@@ -86,6 +89,7 @@ fn serving(count: usize) -> Serving {
 #[divan::bench(args = [2, 10, 100])]
 fn draw(bencher: Bencher, arms: usize) {
     let (serving, keys) = (serving(arms), DrawKeys::derive(&[7; 32]));
+    let mut workspace = Workspace::default();
     let mut counter = 0;
     bencher.bench_local(|| {
         counter += 1;
@@ -94,13 +98,14 @@ fn draw(bencher: Bencher, arms: usize) {
             worker: 0,
             counter,
         };
-        decide(black_box(&serving), None, sequence, &keys)
+        decide(black_box(&serving), None, sequence, &keys, &mut workspace)
     });
 }
 
 #[divan::bench(args = [2, 10, 100])]
 fn draw_sticky(bencher: Bencher, arms: usize) {
     let (serving, keys) = (serving(arms), DrawKeys::derive(&[7; 32]));
+    let mut workspace = Workspace::default();
     let mut counter = 0_u64;
     bencher.bench_local(|| {
         counter += 1;
@@ -110,7 +115,13 @@ fn draw_sticky(bencher: Bencher, arms: usize) {
             worker: 0,
             counter,
         };
-        decide(black_box(&serving), Some(unit), sequence, &keys)
+        decide(
+            black_box(&serving),
+            Some(unit),
+            sequence,
+            &keys,
+            &mut workspace,
+        )
     });
 }
 

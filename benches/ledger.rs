@@ -86,6 +86,7 @@ fn experiment() -> Experiment {
             on_failure: None,
         },
         label: None,
+        context: None,
         baseline: 0,
         policy: Arc::new(Thompson { prior: None }),
         floor: 0.01,
@@ -140,6 +141,7 @@ fn post(
                 unit: None,
                 allocation_version: 1,
                 instead_of: None,
+                context: None,
             }));
             if body.len() > 1 {
                 body.push(',');

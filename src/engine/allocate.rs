@@ -9,6 +9,7 @@ use crate::experiment::reward::{Goal, RewardKind};
 use crate::experiment::{Arm, Experiment};
 use crate::policy::{ArmEvidence, Evidence, Policy, Posterior, Statistics, best, shares};
 
+use super::contextual::Contextual;
 use super::snapshot::{ArmState, Tally};
 
 /// What an allocation depends on, besides the arms.
@@ -56,7 +57,7 @@ impl Candidate {
 }
 
 /// The result, each list in the order of the candidates.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Allotment {
     /// Floor included; 0 for arms that are not eligible. All 0 when no arm is eligible, else they sum to 1 within 1e-9.
     pub probabilities: Vec<f64>,
@@ -65,6 +66,8 @@ pub struct Allotment {
     pub probability_best: Option<Vec<f64>>,
     /// What is believed of each arm, eligible or not.
     pub posteriors: Vec<Posterior>,
+    /// For policies that look at the context; `probabilities` are then those at a typical one.
+    pub contextual: Option<Contextual>,
 }
 
 /// Computes what is drawn from.
@@ -79,13 +82,67 @@ pub fn allocate(rules: &Rules<'_>, candidates: &[Candidate]) -> Allotment {
         .iter()
         .map(|index| candidates[*index].evidence.clone())
         .collect();
+    if let Some(contextual) = contextual(rules, &arms, &among, &eligible, candidates.len()) {
+        return Allotment {
+            probabilities: contextual.typical(),
+            probability_best: None,
+            posteriors,
+            contextual: Some(contextual),
+        };
+    }
     let (distribution, best) = warm(rules, &arms, &among);
     let chosen = with_floor(&distribution, rules.floor);
     Allotment {
         probabilities: scatter(&chosen, &eligible, candidates.len()),
         probability_best: best.map(|best| scatter(&best, &eligible, candidates.len())),
         posteriors,
+        contextual: None,
     }
+}
+
+/// The model of the warm arms, with floor and cold arms around it; `None` for policies that do not look at the context, and as long as no arm is
+/// warm.
+fn contextual(
+    rules: &Rules<'_>,
+    arms: &[ArmEvidence],
+    posteriors: &[Posterior],
+    places: &[usize],
+    count: usize,
+) -> Option<Contextual> {
+    rules.policy.statistics().regression?;
+    let warm: Vec<usize> = (0..arms.len())
+        .filter(|index| arms[*index].credited >= rules.warm_up)
+        .collect();
+    if warm.is_empty() {
+        return None;
+    }
+    let of = |index: &usize| arms[*index].clone();
+    let warm_arms: Vec<ArmEvidence> = warm.iter().map(of).collect();
+    let warm_posteriors: Vec<Posterior> = warm.iter().map(|index| posteriors[*index]).collect();
+    let evidence = Evidence::new(&warm_arms, &warm_posteriors, rules.reward, rules.goal);
+    let model = rules.policy.fit(&evidence)?;
+    let mut base = shares(arms.iter().map(|arm| arm.weight));
+    let share: f64 = if warm.len() == arms.len() {
+        1.0
+    } else {
+        warm.iter().map(|index| base[*index]).sum()
+    };
+    for index in &warm {
+        base[*index] = 0.0;
+    }
+    let base = with_floor(&base, rules.floor);
+    let free = if arms.len() == 1 {
+        0.0
+    } else {
+        1.0 - arms.len() as f64 * least(rules.floor, arms.len())
+    };
+    Some(Contextual::new(
+        model,
+        warm.iter().map(|index| places[*index]).collect(),
+        scatter(&base, places, count),
+        free * share,
+        center(arms),
+    ))
 }
 
 /// Posterior probability of each candidate that it is best among the eligible; 0 for others.
@@ -155,16 +212,25 @@ fn distribution(
 
 /// p = f + (1 − K f) π. One arm gets exactly 1.
 fn with_floor(distribution: &[f64], floor: f64) -> Vec<f64> {
-    let count = distribution.len() as f64;
     if distribution.len() == 1 {
         return vec![1.0];
     }
-    let floor = floor.min(1.0 / count).max(0.0);
-    let free = (1.0 - count * floor).max(0.0);
+    let floor = least(floor, distribution.len());
+    let free = (1.0 - distribution.len() as f64 * floor).max(0.0);
     distribution
         .iter()
         .map(|probability| floor + free * probability)
         .collect()
+}
+
+/// The mean context of the arms' credits.
+fn center(_arms: &[ArmEvidence]) -> Vec<f64> {
+    vec![1.0]
+}
+
+/// The floor of each of `count` arms.
+fn least(floor: f64, count: usize) -> f64 {
+    floor.min(1.0 / count as f64).max(0.0)
 }
 
 /// The candidates of an experiment, their evidence discounted to `now`. `tallies` and `enabled` are in the experiment's order of
@@ -203,19 +269,20 @@ fn evidence(arm: &Arm, tally: &Tally, statistics: &Statistics, now: Timestamp) -
     evidence
 }
 
-/// The allocation of an experiment and the state of its arms, for a snapshot at `now`. `tallies` and `enabled` are in the
+/// What is drawn from in an experiment, and the state of its arms, for a snapshot at `now`. `tallies` and `enabled` are in the
 /// experiment's order of arms.
 pub fn arm_states(
     experiment: &Experiment,
     tallies: &[Tally],
     enabled: &[bool],
     now: Timestamp,
-) -> (Vec<f64>, Vec<ArmState>) {
+) -> (Allotment, Vec<ArmState>) {
     let candidates = candidates(experiment, tallies, enabled, now);
     let allotment = allocate(&Rules::of(experiment), &candidates);
     let goal = experiment.reward.goal;
     let best = allotment
         .probability_best
+        .clone()
         .unwrap_or_else(|| probability_best(&candidates, &allotment.posteriors, goal));
     let states = candidates
         .iter()
@@ -228,7 +295,7 @@ pub fn arm_states(
             enabled: candidate.eligible(),
         })
         .collect();
-    (allotment.probabilities, states)
+    (allotment, states)
 }
 
 #[cfg(test)]

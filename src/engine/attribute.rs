@@ -15,7 +15,8 @@ use super::fold::State;
 use super::history::History;
 use super::predictions::Prediction;
 use crate::clock::Timestamp;
-use crate::experiment::decision::{Decision, Ending, Label, Outcome, Reason};
+use crate::experiment::context::Context;
+use crate::experiment::decision::{Decision, Ending, Label, LoggedDecision, Outcome, Reason};
 use crate::experiment::id::{Name, SequenceKey};
 use crate::experiment::reward::{Aggregate, LabelRule, RewardKind};
 
@@ -63,6 +64,7 @@ pub struct Tentative {
     entries: HashMap<SequenceKey, Entry>,
     metrics: HashSet<(SequenceKey, u64)>,
     predictions: HashMap<SequenceKey, Option<Label>>,
+    contexts: HashMap<SequenceKey, Box<Context>>,
 }
 
 impl Tentative {
@@ -88,6 +90,25 @@ impl Tentative {
             entry.settled = true;
             self.entries.insert(decision.sequence, entry);
         }
+    }
+
+    /// Takes note of a decision that stands before the claims of its group.
+    pub fn note_decision(&mut self, state: &State, logged: &LoggedDecision) {
+        let decision = &logged.decision;
+        let (Some(logged), Some(history)) = (&logged.context, state.current(decision)) else {
+            return;
+        };
+        if history.statistics.regression.is_some() && decision.reason == Reason::Sampled {
+            let context = Box::new(logged.context.clone());
+            self.contexts.insert(decision.sequence, context);
+        }
+    }
+
+    /// What the decision was made upon, if the policy learns from that and it is remembered.
+    fn context(&self, history: &History, decision: &Decision) -> Option<Box<Context>> {
+        history.statistics.regression?;
+        let own = self.contexts.get(&decision.sequence).cloned();
+        own.or_else(|| history.contexts.get(decision).cloned().map(Box::new))
     }
 
     fn prediction(&self, history: &History, decision: &Decision) -> Prediction {
@@ -117,13 +138,19 @@ impl State {
     /// Judges a claim at `now`, and notes in `tentative` what accepting it would change.
     pub fn judge(&self, tentative: &mut Tentative, claim: Claim, now: Timestamp) -> Judgement {
         match self.value(tentative, &claim, now) {
-            Ok(value) => judged(claim, value, Verdict::Accepted),
+            Ok(value) => {
+                let context = self
+                    .current(&claim.decision)
+                    .filter(|_| claim.metric.is_none())
+                    .and_then(|history| tentative.context(history, &claim.decision));
+                judged(claim, value, context, Verdict::Accepted)
+            }
             Err(Refused::As(verdict)) => {
                 let value = match claim.posted {
                     Posted::Reward(value) => value,
                     Posted::Label(_) => 0.0,
                 };
-                judged(claim, value, verdict)
+                judged(claim, value, None, verdict)
             }
             Err(Refused::Waiting) => Judgement::Wait(Box::new(claim)),
             Err(Refused::Invalid(error)) => Judgement::Invalid(error),
@@ -252,7 +279,7 @@ impl State {
     }
 }
 
-fn judged(claim: Claim, value: f64, verdict: Verdict) -> Judgement {
+fn judged(claim: Claim, value: f64, context: Option<Box<Context>>, verdict: Verdict) -> Judgement {
     let label = match claim.posted {
         Posted::Label(label) => Some(label),
         Posted::Reward(_) => None,
@@ -265,6 +292,7 @@ fn judged(claim: Claim, value: f64, verdict: Verdict) -> Judgement {
         id: claim.id,
         value,
         label,
+        context,
         verdict,
     }))
 }

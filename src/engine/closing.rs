@@ -39,6 +39,11 @@ impl BucketKey {
         }
     }
 
+    /// When the window of its last decision has closed.
+    pub(super) fn closes(self) -> Timestamp {
+        self.closes
+    }
+
     /// When the last decision of the bucket may have been made.
     pub(super) fn decided(self) -> Timestamp {
         let end = self.closes.as_millis().saturating_sub(self.window);

@@ -1,5 +1,6 @@
 //! One draw, in one place.
 
+use super::contextual::Workspace;
 use super::snapshot::Serving;
 use crate::chance::DrawKeys;
 use crate::experiment::decision::Reason;
@@ -18,12 +19,14 @@ pub struct Draw {
 
 /// Draws an arm from the allocation: by the unit's rendezvous hash when there is a unit, else by the decision's uniform number.
 ///
-/// Context-free and without allocation of memory. The propensity of a sticky draw is marginal over the hash.
+/// Where the allocation depends on the context, `workspace.features` is that of the request, and what was drawn from is left in
+/// `workspace.probabilities`. Allocates no memory once the workspace has grown. The propensity of a sticky draw is marginal over the hash.
 pub fn decide(
     serving: &Serving,
     unit: Option<UnitHash>,
     sequence: SequenceKey,
     keys: &DrawKeys,
+    workspace: &mut Workspace,
 ) -> Draw {
     let baseline = |reason| Draw {
         arm: serving.experiment.baseline,
@@ -33,7 +36,13 @@ pub fn decide(
     if serving.paused {
         return baseline(Reason::Paused);
     }
-    let probabilities = &serving.allocation.probabilities;
+    let probabilities = match &serving.allocation.contextual {
+        Some(contextual) => {
+            contextual.allocate(workspace);
+            &workspace.probabilities
+        }
+        None => &serving.allocation.probabilities,
+    };
     let drawn = match unit {
         Some(unit) => {
             let arms = serving

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::experiment::context::{Context, ContextRule};
 use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::{LabelRule, RewardRule};
@@ -71,6 +72,8 @@ pub struct PolicyAdopted {
     pub reward: RewardRule,
     /// How labels become rewards, if at all.
     pub label: Option<LabelRule>,
+    /// What is looked at besides the arms.
+    pub context: Option<Arc<ContextRule>>,
     /// What the fold keeps for the policy.
     pub statistics: Statistics,
     /// The arms: id, name, version.
@@ -96,6 +99,9 @@ pub struct Rewarded {
     pub value: f64,
     /// The label, if one was posted.
     pub label: Option<Label>,
+    /// What its decision was made upon, where the policy learns from that; a reward that counts without it teaches only counts and
+    /// sums.
+    pub context: Option<Box<Context>>,
     /// How it was judged. Replay never judges anew.
     pub verdict: Verdict,
 }

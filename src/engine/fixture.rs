@@ -46,6 +46,7 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
             on_failure: None,
         },
         label: None,
+        context: None,
         arms: weights.iter().enumerate().map(arm).collect(),
         baseline: 0,
         policy,
@@ -68,6 +69,7 @@ pub(super) fn serving(experiment: Experiment, probabilities: Vec<f64>) -> Servin
         allocation: Arc::new(Allocation {
             version: 1,
             probabilities,
+            contextual: None,
         }),
         arms: Vec::new(),
         paused: false,

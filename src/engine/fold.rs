@@ -21,6 +21,8 @@ use crate::experiment::id::{ArmId, ExperimentId, PolicyVersion};
 pub struct Limits {
     /// Most predictions that wait for their label.
     pub predictions: usize,
+    /// Most contexts of decisions that may yet be credited.
+    pub contexts: usize,
     /// Most named secondary outcomes that are remembered to tell duplicates.
     pub metrics: usize,
     /// How long after its decision a label waits for its prediction, in milliseconds.
@@ -31,6 +33,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             predictions: 1_000_000,
+            contexts: 500_000,
             metrics: 1_000_000,
             label_wait: 60_000,
         }
@@ -222,9 +225,9 @@ impl State {
     }
 
     fn decided(&mut self, logged: &LoggedDecision) {
-        let advanced = self.advanced;
+        let (advanced, limit) = (self.advanced, self.limits.contexts);
         if let Some(history) = self.sampled(&logged.decision) {
-            history.decided(&logged.decision, advanced);
+            history.decided(logged, advanced, limit);
             self.changed.insert(logged.decision.experiment);
         }
     }
@@ -250,16 +253,16 @@ impl State {
         if rewarded.verdict != Verdict::Accepted {
             return;
         }
-        let (advanced, limit) = (self.advanced, self.limits.metrics);
+        let (advanced, limits) = (self.advanced, self.limits);
         let decision = &rewarded.decision;
         let own = self.is_own(decision);
         let Some(history) = self.sampled(decision) else {
             return;
         };
         if let Some(metric) = &rewarded.metric {
-            history.measured(metric, rewarded, limit);
+            history.measured(metric, rewarded, limits.metrics);
         } else {
-            history.rewarded(rewarded, own, advanced);
+            history.rewarded(rewarded, own, advanced, limits.contexts);
             self.changed.insert(decision.experiment);
         }
     }

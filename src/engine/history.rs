@@ -9,13 +9,15 @@ use std::sync::Arc;
 use super::aggregate::{Entry, Item, id_hash};
 use super::claims::Claims;
 use super::closing::{BucketKey, Closing, LINGER, Outstanding, Settled};
+use super::contexts::{Contexts, Lesson};
 use super::event::{PolicyAdopted, Rewarded};
 use super::fold::Allocated;
 use super::learned::{Credit, Learned};
 use super::predictions::Predictions;
 use super::snapshot::Tally;
 use crate::clock::Timestamp;
-use crate::experiment::decision::{Decision, Outcome};
+use crate::experiment::context::{Context, ContextRule};
+use crate::experiment::decision::{Decision, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, Name, PolicyVersion, SequenceKey};
 use crate::experiment::reward::{Aggregate, LabelRule, Learn, RewardRule};
 use crate::policy::Statistics;
@@ -38,6 +40,7 @@ pub(super) struct History {
     pub(super) claims: Claims,
     pub(super) entries: BTreeMap<(Timestamp, SequenceKey), Entry>,
     pub(super) predictions: Predictions,
+    pub(super) contexts: Contexts,
     pub(super) metrics: BTreeSet<(Timestamp, SequenceKey, u64)>,
     pub(super) closing: Closing,
     pub(super) version: PolicyVersion,
@@ -47,6 +50,8 @@ pub(super) struct History {
     longest_window: u64,
     /// What the policy in force asks for.
     pub(super) statistics: Statistics,
+    /// How contexts are encoded.
+    pub(super) context: Option<Arc<ContextRule>>,
     arms: BTreeMap<ArmId, Earned>,
     pub(super) allocation: Option<Allocated>,
 }
@@ -75,12 +80,14 @@ impl History {
         self.label.clone_from(&adopted.label);
         self.versions.insert(adopted.version, adopted.reward);
         self.longest_window = self.longest_window.max(adopted.reward.window);
-        self.keep(adopted.statistics);
+        self.keep(adopted.statistics, adopted.context.clone());
     }
 
     /// Keeps other statistics from now on. They start from nothing: who wants those of earlier credits folds them again.
-    pub(super) fn keep(&mut self, statistics: Statistics) {
-        if self.statistics != statistics {
+    pub(super) fn keep(&mut self, statistics: Statistics, context: Option<Arc<ContextRule>>) {
+        let same_encoding = statistics.regression.is_none() || self.context == context;
+        self.context = context;
+        if self.statistics != statistics || !same_encoding {
             self.statistics = statistics;
             for earned in self.arms.values_mut() {
                 earned.detail = Arc::default();
@@ -118,9 +125,13 @@ impl History {
         self.arms.keys().map(|arm| (*arm, self.tally(*arm)))
     }
 
-    /// Counts a decision.
-    pub(super) fn decided(&mut self, decision: &Decision, advanced: Timestamp) {
+    /// Counts a decision; of contexts at most `limit` are remembered.
+    pub(super) fn decided(&mut self, logged: &LoggedDecision, advanced: Timestamp, limit: usize) {
+        let decision = &logged.decision;
         self.arms.entry(decision.arm).or_default().decisions += 1;
+        if let Some(logged) = &logged.context {
+            self.remember(decision, &logged.context, limit);
+        }
         if !self.retired {
             let key = BucketKey::of(decision.at, self.rule_of(decision).window);
             let default = self.weighted_default(decision);
@@ -128,6 +139,9 @@ impl History {
                 outstanding.decided += 1;
                 outstanding.unrewarded.merge(&default);
             });
+            if key.closes() <= advanced {
+                self.close_contexts(advanced);
+            }
         }
     }
 
@@ -142,8 +156,17 @@ impl History {
     }
 
     /// Counts an accepted reward.
-    pub(super) fn rewarded(&mut self, rewarded: &Rewarded, own: bool, advanced: Timestamp) {
+    pub(super) fn rewarded(
+        &mut self,
+        rewarded: &Rewarded,
+        own: bool,
+        advanced: Timestamp,
+        limit: usize,
+    ) {
         let decision = &rewarded.decision;
+        if let Some(context) = &rewarded.context {
+            self.remember(decision, context, limit);
+        }
         if self.rule.aggregate != Aggregate::First {
             self.aggregate(rewarded, own, advanced);
         } else if self.claims.insert(decision) {
@@ -168,6 +191,9 @@ impl History {
         let any = !settled.is_empty();
         for settled in settled {
             self.settle(settled);
+        }
+        if any {
+            self.close_contexts(now);
         }
         let memory = self.statistics.memory;
         if !memory.is_forever() {
@@ -205,6 +231,7 @@ impl History {
             claims: Claims::default(),
             entries: BTreeMap::new(),
             predictions: Predictions::default(),
+            contexts: Contexts::default(),
             metrics: BTreeSet::new(),
             closing: Closing::default(),
             version: adopted.version,
@@ -212,6 +239,7 @@ impl History {
             versions: BTreeMap::new(),
             longest_window: 0,
             statistics: adopted.statistics,
+            context: adopted.context.clone(),
             arms: BTreeMap::new(),
             allocation: None,
         }
@@ -305,6 +333,9 @@ impl History {
                     outstanding.pending.remove(value);
                     outstanding.pending_importance.subtract(&importance);
                 });
+                if let Some(stored) = self.contexts.get_mut(decision) {
+                    stored.lesson = Lesson::Open;
+                }
             }
             _ => self.learn_now(decision, value, -1),
         }
@@ -338,6 +369,13 @@ impl History {
             outstanding.pending.add(value, 1);
             outstanding.pending_importance.merge(&importance);
         });
+        if key.closes() > advanced {
+            if let Some(stored) = self.contexts.get_mut(decision) {
+                stored.lesson = Lesson::Pending(value);
+            }
+        } else {
+            self.regress(decision, value, 1);
+        }
     }
 
     /// Learns a value once, or with −1 takes it back.
@@ -353,6 +391,8 @@ impl History {
         if statistics.is_scalar() {
             return;
         }
+        self.regress(decision, value, times);
+        let earned = self.arms.entry(decision.arm).or_default();
         let at = decision.at;
         let detail = Arc::make_mut(&mut earned.detail);
         detail.credit(statistics.memory, Credit { at, value, times });
@@ -363,6 +403,70 @@ impl History {
                 sums.subtract(&importance);
             }
         });
+    }
+
+    /// Remembers what a decision was made upon, if the policy learns from that.
+    fn remember(&mut self, decision: &Decision, context: &Context, limit: usize) {
+        if self.statistics.regression.is_some() {
+            let key = BucketKey::of(decision.at, self.rule_of(decision).window);
+            self.contexts.insert(decision, key, context, limit);
+        }
+    }
+
+    /// Learns a value together with its decision's context, if that is remembered.
+    fn regress(&mut self, decision: &Decision, value: f64, times: i64) {
+        let (Some(stored), Some(rule)) = (self.contexts.get_mut(decision), &self.context) else {
+            return;
+        };
+        let earned = self.arms.entry(stored.arm).or_default();
+        let detail = Arc::make_mut(&mut earned.detail);
+        let mut features = Vec::new();
+        rule.encode(&stored.context, &mut features);
+        let at = decision.at;
+        if stored.lesson == Lesson::Defaulted {
+            let default = self.rule.default.unwrap_or_default();
+            let value = default;
+            detail.regress(
+                &self.statistics,
+                &features,
+                Credit {
+                    at,
+                    value,
+                    times: -1,
+                },
+            );
+        }
+        detail.regress(&self.statistics, &features, Credit { at, value, times });
+        stored.lesson = if times > 0 {
+            Lesson::Learned
+        } else {
+            Lesson::Open
+        };
+    }
+
+    /// Learns what the closing of windows brings to contexts: rewards that waited for it, and defaults.
+    fn close_contexts(&mut self, now: Timestamp) {
+        let Some(rule) = &self.context else {
+            return;
+        };
+        let mut features = Vec::new();
+        for (at, stored) in self.contexts.closing(now) {
+            let (value, lesson) = match (stored.lesson, self.rule.default) {
+                (Lesson::Pending(value), _) => (value, Lesson::Learned),
+                (_, Some(default)) => (default, Lesson::Defaulted),
+                (_, None) => continue,
+            };
+            stored.lesson = lesson;
+            rule.encode(&stored.context, &mut features);
+            let earned = self.arms.entry(stored.arm).or_default();
+            let detail = Arc::make_mut(&mut earned.detail);
+            let credit = Credit {
+                at,
+                value,
+                times: 1,
+            };
+            detail.regress(&self.statistics, &features, credit);
+        }
     }
 
     /// A credit, importance-weighted where the policy asks for it.
@@ -428,6 +532,7 @@ impl History {
         self.retired = true;
         self.waived_until = Some(at);
         self.closing.waive();
+        self.contexts.waive();
         for earned in self.arms.values_mut() {
             earned.waiting = 0;
         }
@@ -436,6 +541,7 @@ impl History {
     fn forget_before(&mut self, cutoff: Timestamp) {
         self.claims.forget_before(cutoff);
         self.predictions.forget_before(cutoff);
+        self.contexts.forget_before(cutoff);
         while let Some(first) = self.entries.first_entry() {
             if first.key().0 >= cutoff {
                 break;

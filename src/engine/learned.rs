@@ -56,6 +56,9 @@ impl Learned {
         }
     }
 
+    /// Takes a credit together with the features of its decision's context, or takes one back.
+    pub(super) fn regress(&mut self, statistics: &Statistics, features: &[f64], credit: Credit) {}
+
     /// Takes many credits of one time.
     pub(super) fn merge(&mut self, memory: Memory, at: Timestamp, moments: &Moments) {
         let sums = self.buckets.entry(memory.bucket(at)).or_default();

@@ -5,6 +5,8 @@ pub mod allocate;
 pub mod attribute;
 mod claims;
 mod closing;
+mod contexts;
+pub mod contextual;
 pub mod decide;
 pub mod event;
 pub mod fold;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::contextual::Contextual;
 use super::learned::Learned;
 use crate::experiment::Experiment;
 use crate::policy::Posterior;
@@ -23,13 +24,15 @@ pub struct Serving {
 }
 
 /// A distribution over an experiment's arms, as drawn from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Allocation {
     /// Raised by one whenever the probabilities change.
     pub version: u64,
     /// The probability of each arm in the experiment's order, floor included; 0 for arms that are not eligible. All
-    /// 0 when no arm is eligible, else they sum to 1 within 1e-9.
+    /// 0 when no arm is eligible, else they sum to 1 within 1e-9. Where they depend on the request, those at a typical context.
     pub probabilities: Vec<f64>,
+    /// Where they depend on the request.
+    pub contextual: Option<Contextual>,
 }
 
 /// An arm's evidence and what is believed of it, for the admin API and metrics.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::context::Context;
 use super::id::{ArmId, ExperimentId, PolicyVersion, SequenceKey, UnitHash};
 use crate::clock::Timestamp;
 
@@ -85,7 +86,7 @@ pub struct Decision {
 }
 
 /// A decision as the journal keeps it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoggedDecision {
     /// What the id says.
     pub decision: Decision,
@@ -95,6 +96,17 @@ pub struct LoggedDecision {
     pub allocation_version: u64,
     /// For a fallback: the decision whose arm failed.
     pub instead_of: Option<SequenceKey>,
+    /// Where the policy file has `[context]`.
+    pub context: Option<Box<LoggedContext>>,
+}
+
+/// What a decision was made upon besides the arms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggedContext {
+    /// What was found in the request.
+    pub context: Context,
+    /// What was drawn from, floor included, where that depends on the context; else empty.
+    pub probabilities: Vec<(ArmId, f64)>,
 }
 
 /// How the exchange with an arm ended.

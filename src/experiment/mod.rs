@@ -3,6 +3,7 @@
 //! An [`Experiment`] is only made by `config::compile`, which has checked every field, so nothing downstream checks
 //! again. It holds no state: what the arms have earned is in `engine`.
 
+pub mod context;
 pub mod decision;
 pub mod id;
 pub mod reward;
@@ -10,6 +11,7 @@ pub mod reward;
 use std::sync::Arc;
 
 use crate::policy::{ArmPrior, Policy};
+use context::ContextRule;
 use id::{ArmId, ExperimentId, Name, PolicyVersion};
 use reward::{LabelRule, RewardKind, RewardRule};
 
@@ -38,6 +40,8 @@ pub struct Experiment {
     pub reward: RewardRule,
     /// How a posted label becomes a reward.
     pub label: Option<LabelRule>,
+    /// What is looked at besides the arms.
+    pub context: Option<Arc<ContextRule>>,
     /// The alternatives, in the file's order; 1 to 100.
     pub arms: Vec<Arm>,
     /// Index of the arm that serves when nothing can be drawn.

@@ -191,6 +191,7 @@ impl DecisionLine<'_> {
             decision: decode_unverified(self.id)?,
             unit: unit.map(|hash| UnitHash(hash as u64)),
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
+            context: None,
             instead_of: instead_of.map(|number| SequenceKey {
                 origin: (number >> 64) as u64,
                 worker: (number >> 48) as u16,
@@ -254,6 +255,7 @@ impl RewardLine<'_> {
             id: self.reward_id.map(|id| id.into_owned().into_boxed_str()),
             value: self.reward.unwrap_or(f64::NAN),
             label: self.label.map(LabelItem::label),
+            context: None,
             verdict: Verdict::ALL
                 .into_iter()
                 .find(|verdict| verdict.as_str() == self.status)
@@ -325,6 +327,7 @@ impl PolicyLine<'_> {
             reward_meaning: self.reward_meaning,
             reward: self.reward.rule()?,
             label: self.label.map(LabelRuleItem::rule).transpose()?,
+            context: None,
             statistics: self.statistics.unwrap_or_default(),
             arms: self
                 .arms

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::{Stopwatch, Timestamp};
-use crate::engine::allocate::arm_states;
+use crate::engine::allocate::{Allotment, arm_states};
+use crate::engine::contextual::Contextual;
 use crate::engine::event::Event;
 use crate::engine::fold::Allocated;
 use crate::engine::snapshot::{Allocation, ArmState, Serving, Tally};
@@ -70,6 +71,8 @@ struct Basis<'a> {
     last: Option<&'a Allocated>,
     /// Whether the last allocation may be kept until its time.
     may_hold: bool,
+    /// What serves now, if it is the same policy file's.
+    current: Option<&'a Arc<Allocation>>,
 }
 
 impl Desk {
@@ -132,6 +135,7 @@ impl Desk {
                 tallies: &entry.tallies,
                 last: Some(&entry.allocated),
                 may_hold: !entry.urgent,
+                current: Some(&serving.allocation),
             },
             now,
         )
@@ -232,6 +236,7 @@ impl Desk {
                     last: standing.and_then(|standing| standing.allocation.as_ref()),
                     may_hold: standing
                         .is_some_and(|standing| standing.version == experiment.version),
+                    current: None,
                 },
                 now,
             );
@@ -269,15 +274,30 @@ impl Desk {
             .iter()
             .map(|arm| !self.disabled.contains(&(experiment.id, arm.id)))
             .collect();
-        let (probabilities, arms) = arm_states(experiment, basis.tallies, &enabled, now);
+        let (allotment, arms) = arm_states(experiment, basis.tallies, &enabled, now);
+        let Allotment {
+            probabilities,
+            contextual,
+            ..
+        } = allotment;
         let paused = self.paused.contains(&experiment.id);
         let last = basis.last.filter(|last| last.epoch == basis.epoch);
         let held_until = last
             .filter(|last| basis.may_hold && covers(experiment, last, &probabilities))
             .and_then(|last| hold(experiment, last))
             .filter(|until| now < *until);
-        let unchanged = last.filter(|last| in_order(experiment, last) == probabilities);
+        // What depends on the context is not in the journal, so it can only be held by who has it.
+        let held = basis
+            .current
+            .filter(|current| current.contextual.is_some() == contextual.is_some());
+        let held_until = held_until.filter(|_| contextual.is_none() || held.is_some());
+        let unchanged =
+            last.filter(|last| contextual.is_none() && in_order(experiment, last) == probabilities);
         let kept = unchanged.or(last.filter(|_| held_until.is_some()));
+        let contextual = match held.filter(|_| held_until.is_some()) {
+            Some(current) => current.contextual.clone(),
+            None => contextual,
+        };
         let allocated = kept.cloned().unwrap_or_else(|| Allocated {
             at: now,
             epoch: basis.epoch,
@@ -298,7 +318,7 @@ impl Desk {
             .into_iter()
             .flatten()
             .min(),
-            serving: serving(experiment, &allocated, arms, paused),
+            serving: serving(experiment, &allocated, contextual, arms, paused),
             allocated,
         }
     }
@@ -363,6 +383,7 @@ impl Draft {
 fn serving(
     experiment: &Arc<Experiment>,
     allocated: &Allocated,
+    contextual: Option<Contextual>,
     arms: Vec<ArmState>,
     paused: bool,
 ) -> Serving {
@@ -372,6 +393,7 @@ fn serving(
         allocation: Arc::new(Allocation {
             version: allocated.version,
             probabilities: in_order(experiment, allocated),
+            contextual,
         }),
         arms,
         paused,

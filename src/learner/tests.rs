@@ -72,7 +72,10 @@ fn a_reward_moves_the_allocation_and_a_restart_finds_it_again() {
 
     rig.restart();
     let (learner, _) = start(&rig, &[&stars, &other]);
-    assert_eq!(serving(&learner, 0).allocation, after.allocation);
+    assert_eq!(
+        serving(&learner, 0).allocation.probabilities,
+        after.allocation.probabilities
+    );
     assert_eq!(
         serving(&learner, 0).arms[favoured].tally,
         after.arms[favoured].tally
@@ -123,11 +126,14 @@ fn sticky_units_are_moved_when_their_time_has_come() {
     let learned = wait_for(&learner, |serving| {
         serving.arms[favoured].tally.learned.count() == 1
     });
-    assert_eq!(learned.allocation, first.allocation);
+    assert_eq!(learned.allocation.version, first.allocation.version);
     learner.shutdown();
     rig.restart();
     let (learner, _) = start(&rig, &[&stars]);
-    assert_eq!(serving(&learner, 0).allocation, first.allocation);
+    assert_eq!(
+        serving(&learner, 0).allocation.version,
+        first.allocation.version
+    );
     rig.clock.advance(600_000);
     let moved = wait_for(&learner, |serving| serving.allocation.version == 2);
     assert!(moved.allocation.probabilities[favoured] > 0.5);

@@ -169,6 +169,9 @@ impl<S: Storage> Keeper<S> {
                 self.drop_event();
                 return;
             }
+            if let Event::Decided(logged) = &event {
+                self.tentative.note_decision(&self.state, logged);
+            }
             if let Event::Ended(outcome) = &event {
                 self.tentative.note(&self.state, outcome);
                 self.due
@@ -397,6 +400,7 @@ fn adopted(experiment: &Experiment, epoch: u16, at: Timestamp) -> Event {
         reward_meaning: experiment.reward_meaning(),
         reward: experiment.reward,
         label: experiment.label.clone(),
+        context: experiment.context.clone(),
         statistics: experiment.policy.statistics(),
         arms: experiment
             .arms

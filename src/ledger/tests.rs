@@ -78,6 +78,7 @@ pub(crate) fn experiment(called: &str, text: &str, arms: &[&str]) -> Experiment 
             on_failure: None,
         },
         label: None,
+        context: None,
         arms: arms
             .iter()
             .map(|arm| Arm {
@@ -259,6 +260,7 @@ fn logged(decision: Decision) -> Event {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        context: None,
     })
 }
 

@@ -13,6 +13,7 @@ mod density;
 pub mod epsilon_greedy;
 pub mod evidence;
 pub mod fixed;
+pub mod model;
 pub mod posterior;
 pub mod prior;
 pub mod statistics;
@@ -25,6 +26,7 @@ use crate::document::{Default, Field, Kind, Range, Section};
 use crate::experiment::reward::RewardKind;
 
 pub use evidence::{ArmEvidence, Estimate, Evidence, ImportanceSum};
+pub use model::{Model, Scratch};
 pub use statistics::{Memory, Regression, Statistics};
 
 /// Every policy that a file can name.
@@ -108,6 +110,13 @@ pub trait Policy: Debug + Send + Sync {
     /// What the fold has to keep for it, besides counts and sums.
     fn statistics(&self) -> Statistics {
         Statistics::SCALAR
+    }
+
+    /// The model that answers each request by its context; `None` for policies that do not look at contexts, whose
+    /// [`Policy::distribution`] answers for all.
+    fn fit(&self, evidence: &Evidence<'_>) -> Option<Arc<dyn Model>> {
+        let _ = evidence;
+        None
     }
 
     /// Whether it looks at [`ArmEvidence::waiting`], so that decisions alone change its word.

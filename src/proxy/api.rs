@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::body::Body;
+use super::context;
 use super::handle::{draw, read_body, record};
 use super::problem::{Problem, full};
 use super::worker::{Phase, Worker};
@@ -165,8 +166,8 @@ struct DecisionRequest {
     experiment: String,
     unit: Option<String>,
     /// Taken, and not looked at, by policies without context.
-    #[serde(default, rename = "context")]
-    _context: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    context: serde_json::Map<String, serde_json::Value>,
 }
 
 async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<Body>, Problem> {
@@ -197,6 +198,11 @@ async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<B
             limits.unit_key
         )));
     }
+    let rule = serving.experiment.context.as_deref();
+    let context = rule
+        .map(|rule| context::stated(rule, &asked.context, key.as_deref()))
+        .transpose()
+        .map_err(Problem::bad_request)?;
     let mut baseline = false;
     let unit = serving.experiment.unit.as_ref().and_then(|rule| {
         if key.is_none() {
@@ -210,12 +216,13 @@ async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<B
                 .unit_hash(serving.experiment.id, &rule.salt, key.as_bytes())
         })
     });
-    let (drawn, decision) = draw(worker, serving, unit, baseline);
+    let (drawn, decision, context) = draw(worker, serving, unit, baseline, context);
     let logged = LoggedDecision {
         decision,
         unit,
         allocation_version: serving.allocation.version,
         instead_of: None,
+        context,
     };
     record(worker, &route.arms[drawn.arm].metrics, logged);
     let body = serde_json::json!({

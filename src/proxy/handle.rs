@@ -2,7 +2,7 @@
 //!
 //! 1. **vet** it ([`vet`]), and give reserved paths to the API ([`api`]);
 //! 2. load the **snapshot**, once, and **match** the path, host, method and headers ([`Router::find`]);
-//! 3. find its **unit** ([`mod@unit`]);
+//! 3. find its **unit** ([`mod@unit`]) and its **context** ([`mod@context`]);
 //! 4. **decide** ([`engine::decide`](crate::engine::decide)), sign the decision, offer it to the journal;
 //! 5. **forward** it to the least busy endpoint of the arm ([`upstream`]); if nothing could be sent, the baseline answers under a second decision;
 //! 6. pass the **response** on with our headers, and record the outcome when it ends ([`exchange`](super::exchange)).
@@ -26,12 +26,13 @@ use super::problem::Problem;
 use super::router::{Route, Router};
 use super::upstream::{self, Failed, ForwardError, Timeouts};
 use super::worker::{Peer, Role, Worker};
-use super::{api, headers, unit, vet};
+use super::{api, context, headers, unit, vet};
 use crate::clock::{Stopwatch, Timestamp};
 use crate::engine::decide::{Draw, decide};
 use crate::engine::event::Event;
 use crate::engine::snapshot::Serving;
-use crate::experiment::decision::{Decision, Ending, LoggedDecision, Reason};
+use crate::experiment::context::{Context, ContextRule};
+use crate::experiment::decision::{Decision, Ending, LoggedContext, LoggedDecision, Reason};
 use crate::experiment::id::{SequenceKey, UnitHash};
 use crate::experiment::{MissingUnit, UnitSource};
 use crate::learner::Published;
@@ -68,9 +69,15 @@ async fn respond(
         published: &published,
         index,
     };
-    let (body, found) = matched.identify(worker, &parts, body).await?;
+    let (body, found, context) = matched.identify(worker, &parts, body).await?;
     let subject = matched.subject(worker, found);
-    let (draw, decision) = draw(worker, matched.serving(), subject.unit, subject.baseline);
+    let (draw, decision, context) = draw(
+        worker,
+        matched.serving(),
+        subject.unit,
+        subject.baseline,
+        context,
+    );
     record(
         worker,
         &matched.route().arms[draw.arm].metrics,
@@ -79,6 +86,7 @@ async fn respond(
             unit: subject.unit,
             allocation_version: matched.serving().allocation.version,
             instead_of: None,
+            context,
         },
     );
     matched
@@ -101,7 +109,13 @@ pub(super) fn draw(
     serving: &Serving,
     unit: Option<UnitHash>,
     baseline: bool,
-) -> (Draw, Decision) {
+    context: Option<Context>,
+) -> (Draw, Decision, Option<Box<LoggedContext>>) {
+    let mut workspace = worker.workspace.borrow_mut();
+    let workspace = &mut *workspace;
+    if let (Some(rule), Some(context)) = (&serving.experiment.context, &context) {
+        rule.encode(context, &mut workspace.features);
+    }
     let sequence = worker.next_sequence();
     let draw = if baseline {
         Draw {
@@ -110,9 +124,26 @@ pub(super) fn draw(
             reason: Reason::Paused,
         }
     } else {
-        decide(serving, unit, sequence, &worker.shared.draw_keys)
+        decide(serving, unit, sequence, &worker.shared.draw_keys, workspace)
     };
-    (draw, decision_of(serving, draw, sequence, worker.now()))
+    let depends = serving.allocation.contextual.is_some() && draw.reason == Reason::Sampled;
+    let drawn_from: &[f64] = if depends {
+        &workspace.probabilities
+    } else {
+        &[]
+    };
+    let logged = context.map(|context| {
+        let arms = serving.experiment.arms.iter().map(|arm| arm.id);
+        let probabilities = arms
+            .zip(drawn_from.iter().copied())
+            .filter(|(_, probability)| *probability > 0.0);
+        Box::new(LoggedContext {
+            context,
+            probabilities: probabilities.collect(),
+        })
+    });
+    let decision = decision_of(serving, draw, sequence, worker.now());
+    (draw, decision, logged)
 }
 
 fn decision_of(serving: &Serving, draw: Draw, sequence: SequenceKey, at: Timestamp) -> Decision {
@@ -159,30 +190,40 @@ impl Matched<'_> {
         &self.published.router.routes[self.index]
     }
 
-    /// Looks for the unit's key; reads the body only where the key is in it.
+    /// Looks for the unit's key and the context; reads the body only where one of them is in it.
     async fn identify(
         &self,
         worker: &Worker,
         parts: &Parts,
         body: Incoming,
-    ) -> Result<(RequestBody, unit::Found), Problem> {
+    ) -> Result<(RequestBody, unit::Found, Option<Context>), Problem> {
         let limits = &worker.shared.settings.limits;
-        let Some(rule) = &self.serving().experiment.unit else {
-            return Ok((
-                RequestBody::Streamed(body, Rc::default()),
-                unit::Found::Missing,
-            ));
+        let experiment = &self.serving().experiment;
+        let rules = (experiment.unit.as_ref(), experiment.context.as_deref());
+        let unit_in_body = rules
+            .0
+            .is_some_and(|rule| matches!(rule.source, UnitSource::Json(_)));
+        let (body, read) = if unit_in_body || rules.1.is_some_and(ContextRule::needs_body) {
+            let read = read_body(body, limits.buffered_body, limits.body_timeout).await?;
+            let body = RequestBody::Buffered((!read.is_empty()).then(|| read.clone()));
+            (body, Some(read))
+        } else {
+            (RequestBody::Streamed(body, Rc::default()), None)
         };
-        if !matches!(rule.source, UnitSource::Json(_)) {
-            let found = unit::find(rule, self.route(), parts, None, limits.unit_key);
-            return Ok((RequestBody::Streamed(body, Rc::default()), found));
-        }
-        let body = read_body(body, limits.buffered_body, limits.body_timeout).await?;
-        let found = unit::find(rule, self.route(), parts, Some(&body), limits.unit_key);
-        Ok((
-            RequestBody::Buffered((!body.is_empty()).then_some(body)),
-            found,
-        ))
+        let json = read.as_deref().and_then(crate::json::first_value);
+        let found = rules.0.map_or(unit::Found::Missing, |rule| {
+            unit::find(rule, self.route(), parts, json.as_ref(), limits.unit_key)
+        });
+        let context = rules.1.map(|rule| {
+            let found = context::Found {
+                parts,
+                body: read.as_deref(),
+                json: json.as_ref(),
+                unit: found.key(),
+            };
+            context::find(rule, found)
+        });
+        Ok((body, found, context))
     }
 
     fn subject(&self, worker: &Worker, found: unit::Found) -> Subject {
@@ -264,6 +305,7 @@ impl Matched<'_> {
                 unit: None,
                 allocation_version: self.serving().allocation.version,
                 instead_of: Some(decision.sequence),
+                context: None,
             },
         );
         match self.forward(worker, fallback.arm, second, request).await {

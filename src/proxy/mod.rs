@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod body;
+pub mod context;
 pub mod exchange;
 pub mod handle;
 pub mod headers;

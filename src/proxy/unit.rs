@@ -15,13 +15,23 @@ pub enum Found {
     Missing,
 }
 
-/// Finds the unit in the request's head, or in its `body` where the rule has a JSON pointer. Empty keys, and keys above `limit`
+impl Found {
+    /// The key, if there is one.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Missing => None,
+        }
+    }
+}
+
+/// Finds the unit in the request's head, or in the JSON value of its body where the rule has a JSON pointer. Empty keys, and keys above `limit`
 /// bytes, count as missing: an empty header would put all its senders into one unit.
 pub fn find(
     rule: &UnitRule,
     route: &Route,
     parts: &Parts,
-    body: Option<&[u8]>,
+    json: Option<&serde_json::Value>,
     limit: usize,
 ) -> Found {
     let key = match &rule.source {
@@ -37,7 +47,7 @@ pub fn find(
             .uri
             .query()
             .and_then(|query| query_parameter(query, name)),
-        UnitSource::Json(pointer) => body.and_then(|body| json_key(body, pointer)),
+        UnitSource::Json(pointer) => json.and_then(|json| json_key(json, pointer)),
     };
     match key {
         Some(key) if !key.is_empty() && key.len() <= limit => Found::Key(key),
@@ -46,7 +56,7 @@ pub fn find(
 }
 
 /// The value of the first cookie called `name` (RFC 6265 §5.4), without surrounding quotes.
-fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     headers
         .get_all(COOKIE)
         .iter()
@@ -65,7 +75,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
 }
 
 /// The first parameter called `name`, percent-decoded.
-fn query_parameter(query: &str, name: &str) -> Option<Vec<u8>> {
+pub(super) fn query_parameter(query: &str, name: &str) -> Option<Vec<u8>> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (percent_decode(key) == name.as_bytes()).then(|| percent_decode(value))
@@ -101,9 +111,8 @@ fn percent_decode(text: &str) -> Vec<u8> {
 }
 
 /// A text as it is, a number as JSON writes it.
-fn json_key(body: &[u8], pointer: &str) -> Option<Vec<u8>> {
-    let value = crate::json::first_value(body)?;
-    match value.pointer(pointer)? {
+fn json_key(json: &serde_json::Value, pointer: &str) -> Option<Vec<u8>> {
+    match json.pointer(pointer)? {
         serde_json::Value::String(text) => Some(text.clone().into_bytes()),
         serde_json::Value::Number(number) => Some(number.to_string().into_bytes()),
         _ => None,
@@ -126,14 +135,14 @@ mod tests {
         );
         assert_eq!(query_parameter("a=1", "b"), None);
         assert_eq!(
-            json_key(br#"{"user": {"id": 12}}"#, "/user/id"),
+            json_key(&serde_json::json!({"user": {"id": 12}}), "/user/id"),
             Some(b"12".to_vec())
         );
         assert_eq!(
-            json_key(br#"{"user": {"id": "x"}}"#, "/user/id"),
+            json_key(&serde_json::json!({"user": {"id": "x"}}), "/user/id"),
             Some(b"x".to_vec())
         );
-        assert_eq!(json_key(b"not json", "/user/id"), None);
+        assert_eq!(json_key(&serde_json::json!({"user": []}), "/user/id"), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::chance::DrawKeys;
 use crate::clock::{Clock, Timestamp};
 use crate::config::settings::Settings;
 use crate::decision_id::Keys;
+use crate::engine::contextual::Workspace;
 use crate::engine::event::Event;
 use crate::experiment::id::SequenceKey;
 use crate::learner::Published;
@@ -96,6 +97,8 @@ pub struct Worker {
     index: u16,
     counter: Cell<u64>,
     recorder: Recorder,
+    /// Room for draws that look at a context.
+    pub(super) workspace: RefCell<Workspace>,
     published: RefCell<PublishedCache>,
     unmatched: metrics::Counter,
     dropped: metrics::Counter,
@@ -118,6 +121,7 @@ impl Worker {
             index,
             counter: Cell::new(0),
             recorder: shared.ledger.recorder(index)?,
+            workspace: RefCell::default(),
             published: RefCell::new(Cache::new(Arc::clone(&shared.published))),
             unmatched: shared.metrics.counter("pointsman_unmatched_total", &[]),
             dropped: shared

@@ -147,6 +147,7 @@ impl File<'_> {
             matcher: matcher?,
             unit: unit.map_or(Some(None), |unit| unit.map(Some))?,
             reward: reward?,
+            context: None,
             label: label.map_or(Some(None), |label| label.map(Some))?,
             name,
             arms,

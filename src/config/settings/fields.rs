@@ -121,6 +121,11 @@ const LIMITS: &[Field] = &[
         "Predictions remembered until their label comes; the oldest go first.",
     ),
     size(
+        "contexts",
+        "500000",
+        "Contexts remembered until their decision's window closes, of each experiment that learns from them; the oldest go first.",
+    ),
+    size(
         "metric_ids",
         "1000000",
         "Secondary outcomes of each experiment that are remembered to tell duplicates.",

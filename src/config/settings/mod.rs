@@ -110,6 +110,8 @@ pub struct Limits {
     pub label_response: usize,
     /// Predictions that are remembered until their label comes.
     pub predictions: usize,
+    /// Contexts remembered, of each experiment.
+    pub contexts: usize,
     /// Named secondary outcomes that are remembered to tell duplicates.
     pub metric_ids: usize,
     /// How long a label waits for its prediction.
@@ -140,6 +142,7 @@ impl Limits {
         let (predictions, label_wait) = (self.predictions, self.label_wait);
         fold::Limits {
             predictions,
+            contexts: self.contexts,
             label_wait,
             metrics: self.metric_ids,
         }

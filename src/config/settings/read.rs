@@ -293,6 +293,7 @@ impl<'d> Reading<'d> {
             buffered_body: count("buffered_body")?,
             label_response: count("label_response")?,
             predictions: count("predictions")?,
+            contexts: count("contexts")?,
             metric_ids: count("metric_ids")?,
             label_wait: duration("label_wait")?,
             reward_body: count("reward_body")?,

@@ -203,7 +203,8 @@ fn an_experiment_has_states_for_its_arms() {
     tallies[1].learned.add(1.0, 10);
     tallies[1].decisions = 12;
     let now = Timestamp::default();
-    let (probabilities, states) = arm_states(&experiment, &tallies, &[true, true, true], now);
+    let (allotment, states) = arm_states(&experiment, &tallies, &[true, true, true], now);
+    let probabilities = allotment.probabilities;
     assert!(probabilities[1] > 0.9);
     assert_eq!(probabilities[2], 0.0);
     assert_eq!(states[1].tally.decisions, 12);
@@ -235,7 +236,7 @@ proptest! {
             .collect();
         let rules = Rules { floor, warm_up, ..rules(policies[policy]) };
         let allotment = allocate(&rules, &candidates);
-        prop_assert_eq!(&allotment, &allocate(&rules, &candidates));
+        prop_assert_eq!(&allotment.probabilities, &allocate(&rules, &candidates).probabilities);
         let eligible = candidates.iter().filter(|candidate| candidate.eligible()).count();
         let whole = if eligible == 0 { 0.0 } else { 1.0 };
         prop_assert!((sum(&allotment.probabilities) - whole).abs() < 1e-9);

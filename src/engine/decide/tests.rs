@@ -43,7 +43,13 @@ fn the_propensity_is_the_probability_of_the_draw() {
         for counter in 0..150_000_u64 {
             let serving = &servings[counter as usize % 3];
             let unit = sticky.then(|| keys.unit_hash(ExperimentId(1), "", &counter.to_le_bytes()));
-            let draw = decide(serving, unit, sequence(counter), &keys);
+            let draw = decide(
+                serving,
+                unit,
+                sequence(counter),
+                &keys,
+                &mut Workspace::default(),
+            );
             let probabilities = &serving.allocation.probabilities;
             assert_eq!(draw.propensity, probabilities[draw.arm]);
             assert_eq!(draw.reason, Reason::Sampled);
@@ -64,10 +70,27 @@ fn the_same_key_draws_the_same_arm() {
     let keys = DrawKeys::derive(&[1; 32]);
     let serving = serving(&[0.25; 4]);
     for counter in 0..100 {
-        let again = || decide(&serving, None, sequence(counter), &keys);
+        let again = || {
+            decide(
+                &serving,
+                None,
+                sequence(counter),
+                &keys,
+                &mut Workspace::default(),
+            )
+        };
         assert_eq!(again(), again());
         let unit = keys.unit_hash(ExperimentId(1), "", b"alice");
-        let sticky = |counter| decide(&serving, Some(unit), sequence(counter), &keys).arm;
+        let sticky = |counter| {
+            decide(
+                &serving,
+                Some(unit),
+                sequence(counter),
+                &keys,
+                &mut Workspace::default(),
+            )
+            .arm
+        };
         assert_eq!(sticky(counter), sticky(0));
     }
 }
@@ -76,7 +99,13 @@ fn the_same_key_draws_the_same_arm() {
 fn the_baseline_serves_a_pause_and_when_no_arm_can_be_drawn() {
     let keys = DrawKeys::derive(&[1; 32]);
     let nothing = serving(&[0.0, 0.0]);
-    let draw = decide(&nothing, None, sequence(0), &keys);
+    let draw = decide(
+        &nothing,
+        None,
+        sequence(0),
+        &keys,
+        &mut Workspace::default(),
+    );
     let baseline = |reason| Draw {
         arm: 0,
         propensity: 1.0,
@@ -86,13 +115,25 @@ fn the_baseline_serves_a_pause_and_when_no_arm_can_be_drawn() {
     let mut paused = serving(&[0.0, 1.0]);
     paused.paused = true;
     let unit = keys.unit_hash(ExperimentId(1), "", b"alice");
-    let draw = decide(&paused, Some(unit), sequence(0), &keys);
+    let draw = decide(
+        &paused,
+        Some(unit),
+        sequence(0),
+        &keys,
+        &mut Workspace::default(),
+    );
     assert_eq!(draw, baseline(Reason::Paused));
 }
 
 #[test]
 fn one_arm_has_propensity_one() {
     let keys = DrawKeys::derive(&[1; 32]);
-    let draw = decide(&serving(&[0.0, 1.0]), None, sequence(5), &keys);
+    let draw = decide(
+        &serving(&[0.0, 1.0]),
+        None,
+        sequence(5),
+        &keys,
+        &mut Workspace::default(),
+    );
     assert_eq!((draw.arm, draw.propensity), (1, 1.0));
 }

@@ -57,6 +57,7 @@ fn adopted(reward: RewardRule, label: Option<LabelRule>) -> PolicyAdopted {
         ),
         reward,
         label,
+        context: None,
         statistics: Statistics::SCALAR,
         arms: Vec::new(),
         text: Arc::from(""),
@@ -96,6 +97,7 @@ fn decided(decision: Decision) -> Event {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        context: None,
     })
 }
 

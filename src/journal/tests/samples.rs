@@ -44,6 +44,7 @@ pub(super) fn logged(counter: u64) -> LoggedDecision {
         unit: Some(UnitHash(0x0123_4567_89ab_cdef)),
         allocation_version: 12,
         instead_of: None,
+        context: None,
     }
 }
 
@@ -67,6 +68,7 @@ pub(super) fn rewarded(counter: u64) -> Rewarded {
         id: None,
         value: 1.0,
         label: Some(Label::Number(5.0)),
+        context: None,
         verdict: Verdict::Accepted,
     }
 }
@@ -90,6 +92,7 @@ pub(super) fn policy() -> PolicyAdopted {
             on_failure: None,
         },
         label: None,
+        context: None,
         statistics: Statistics::SCALAR,
         arms: vec![
             (ArmId(0xa), name("minilm-l6"), String::new()),
@@ -124,6 +127,7 @@ fn bounded_policy() -> PolicyAdopted {
             prediction: "/predicted~1label".into(),
             compare: Compare::Within(1.0),
         }),
+        context: None,
         statistics: Statistics::SCALAR,
         arms: vec![(ArmId(1), name("a"), String::new())],
         text: Arc::from(""),
@@ -138,12 +142,14 @@ fn odd_rewards() -> Vec<Event> {
         id: Some("a \"b\" \\ \u{1F600}\n".into()),
         value: -1.234_567_890_123_456_7e-300,
         label: Some(Label::Text("five \"stars\"\n".into())),
+        context: None,
         verdict: Verdict::Late,
         ..rewarded(3)
     };
     let mut events = vec![Event::Rewarded(Box::new(full))];
     for verdict in Verdict::ALL {
         let rewarded = Rewarded {
+            context: None,
             verdict,
             label: Some(Label::Boolean(true)),
             ..rewarded(4)

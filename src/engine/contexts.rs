@@ -1,0 +1,106 @@
+//! The contexts of decisions that may yet be credited.
+//!
+//! Ordered by decision time, so that what is oldest goes first: when its window has closed, or when there are more than
+//! the set number. Of a decision whose context was pushed out, counts and sums are learned, and nothing about its context.
+
+use std::collections::BTreeMap;
+
+use super::closing::BucketKey;
+use crate::clock::Timestamp;
+use crate::experiment::context::Context;
+use crate::experiment::decision::Decision;
+use crate::experiment::id::{ArmId, SequenceKey};
+
+/// What has been learned about a context so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Lesson {
+    /// Nothing.
+    Open,
+    /// A reward waits for the window to close.
+    Pending(f64),
+    /// The default was credited.
+    Defaulted,
+    /// A reward or a failure was credited.
+    Learned,
+}
+
+/// A context that is remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stored {
+    pub(super) context: Box<Context>,
+    pub(super) arm: ArmId,
+    /// When its window closes.
+    pub(super) key: BucketKey,
+    pub(super) lesson: Lesson,
+}
+
+/// The contexts of an experiment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Contexts {
+    by_decision: BTreeMap<(Timestamp, SequenceKey), Stored>,
+}
+
+impl Contexts {
+    /// Remembers a context, unless it is remembered already; pushes the oldest out when there are more than `limit`.
+    pub(super) fn insert(
+        &mut self,
+        decision: &Decision,
+        key: BucketKey,
+        context: &Context,
+        limit: usize,
+    ) {
+        self.by_decision
+            .entry((decision.at, decision.sequence))
+            .or_insert_with(|| Stored {
+                context: Box::new(context.clone()),
+                arm: decision.arm,
+                key,
+                lesson: Lesson::Open,
+            });
+        while self.by_decision.len() > limit {
+            self.by_decision.pop_first();
+        }
+    }
+
+    /// The context of a decision, if it is remembered.
+    pub(super) fn get(&self, decision: &Decision) -> Option<&Context> {
+        let stored = self.by_decision.get(&(decision.at, decision.sequence))?;
+        Some(&stored.context)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, decision: &Decision) -> Option<&mut Stored> {
+        self.by_decision.get_mut(&(decision.at, decision.sequence))
+    }
+
+    /// Those whose window has closed by `now` and about which there is something left to be learned.
+    pub(super) fn closing(
+        &mut self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, &mut Stored)> {
+        self.by_decision
+            .iter_mut()
+            .filter(move |(_, stored)| stored.key.closes() <= now)
+            .filter(|(_, stored)| matches!(stored.lesson, Lesson::Open | Lesson::Pending(_)))
+            .map(|((at, _), stored)| (*at, stored))
+    }
+
+    /// Gives up what was not credited yet.
+    pub(super) fn waive(&mut self) {
+        for stored in self.by_decision.values_mut() {
+            if stored.lesson == Lesson::Open {
+                stored.lesson = Lesson::Learned;
+            }
+        }
+    }
+
+    /// Forgets decisions made before `cutoff`.
+    pub(super) fn forget_before(&mut self, cutoff: Timestamp) {
+        while let Some(first) = self.by_decision.first_entry() {
+            if first.key().0 >= cutoff {
+                break;
+            }
+            first.remove();
+        }
+    }
+}
