@@ -1,4 +1,4 @@
-//! The core's two hot spots: a draw, which every request pays, and P(best), which the learner pays when rewards arrive.
+//! The core's hot spots: a draw and its signed id, which every request pays, and P(best), which the learner pays when rewards arrive.
 //!
 //! `cargo bench --no-default-features --bench core`
 
@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use pointsman::chance::DrawKeys;
+use pointsman::clock::Timestamp;
+use pointsman::decision_id::Keys;
 use pointsman::engine::contextual::Workspace;
 use pointsman::engine::decide::decide;
 use pointsman::engine::snapshot::{Allocation, Serving};
-use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
+use pointsman::experiment::decision::{Decision, Reason};
+use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
 use pointsman::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRule};
 use pointsman::experiment::{Arm, Experiment, Matcher, PathRule, UpstreamRule};
 use pointsman::policy::best::probability_best;
@@ -88,8 +91,8 @@ fn serving(count: usize) -> Serving {
 
 #[divan::bench(args = [2, 10, 100])]
 fn draw(bencher: Bencher, arms: usize) {
-    let (serving, keys) = (serving(arms), DrawKeys::derive(&[7; 32]));
     let mut workspace = Workspace::default();
+    let (serving, keys) = (serving(arms), DrawKeys::derive(&[7; 32]));
     let mut counter = 0;
     bencher.bench_local(|| {
         counter += 1;
@@ -104,12 +107,12 @@ fn draw(bencher: Bencher, arms: usize) {
 
 #[divan::bench(args = [2, 10, 100])]
 fn draw_sticky(bencher: Bencher, arms: usize) {
-    let (serving, keys) = (serving(arms), DrawKeys::derive(&[7; 32]));
     let mut workspace = Workspace::default();
+    let (serving, keys) = (serving(arms), DrawKeys::derive(&[7; 32]));
     let mut counter = 0_u64;
     bencher.bench_local(|| {
         counter += 1;
-        let unit = keys.unit_hash(serving.experiment.id, "", &counter.to_le_bytes());
+        let unit = UnitHash(counter.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let sequence = SequenceKey {
             origin: 1,
             worker: 0,
@@ -125,8 +128,40 @@ fn draw_sticky(bencher: Bencher, arms: usize) {
     });
 }
 
+/// What a sticky draw pays before it: the keyed hash of a unit, here a user id.
+#[divan::bench]
+fn hash_unit(bencher: Bencher) {
+    let (serving, keys) = (serving(2), DrawKeys::derive(&[7; 32]));
+    let user = b"user-0123456789";
+    bencher.bench_local(|| keys.unit_hash(serving.experiment.id, "", black_box(user)));
+}
+
+/// The decision id of one draw, signed.
+#[divan::bench]
+fn sign_token(bencher: Bencher) {
+    let (serving, keys) = (serving(2), Keys::derive(&[7; 32], &[]));
+    let mut decision = Decision {
+        sequence: SequenceKey {
+            origin: 1,
+            worker: 0,
+            counter: 0,
+        },
+        at: Timestamp::from_millis(1_795_500_000_123),
+        experiment: serving.experiment.id,
+        epoch: 0,
+        arm: serving.experiment.arms[0].id,
+        policy_version: serving.experiment.version,
+        propensity: 0.5,
+        reason: Reason::Sampled,
+    };
+    bencher.bench_local(|| {
+        decision.sequence.counter += 1;
+        keys.encode(black_box(&decision))
+    });
+}
+
 /// Arms with 100 to 100,000 rewards and means around 0.3.
-#[divan::bench(args = [2, 10, 100])]
+#[divan::bench(args = [2, 3, 10, 100])]
 fn best_of_betas(bencher: Bencher, arms: usize) {
     let posteriors: Vec<Posterior> = (0..arms)
         .map(|index| {
@@ -144,7 +179,7 @@ fn best_of_betas(bencher: Bencher, arms: usize) {
 }
 
 /// Arms with few rewards each: heavy tails of different scales.
-#[divan::bench(args = [2, 10, 100])]
+#[divan::bench(args = [2, 3, 10, 100])]
 fn best_of_student_ts(bencher: Bencher, arms: usize) {
     let posteriors: Vec<Posterior> = (0..arms)
         .map(|index| Posterior::StudentT {

@@ -88,7 +88,7 @@ fn experiment() -> Experiment {
         label: None,
         context: None,
         baseline: 0,
-        policy: Arc::new(Thompson { prior: None }),
+        policy: Arc::new(Thompson::default()),
         floor: 0.01,
         warm_up: 0,
         upstream: UpstreamRule {

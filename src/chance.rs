@@ -1,7 +1,7 @@
 //! Chance as a function of keys. Nothing here is random: the same key and input give the same number on every
 //! machine and in every release (golden vectors below), so any draw that was ever made can be made again.
 //!
-//! The hash is SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed pseudo-random function: without the key
+//! Decisions and units are hashed with SipHash-2-4 (Aumasson and Bernstein, 2012), a keyed pseudo-random function: without the key
 //! nobody can choose a unit that falls on a wanted arm. The keys are derived from the secret with BLAKE3's key derivation.
 //! This is not a source of entropy; the secret itself is made by `secret`.
 
@@ -17,7 +17,7 @@ use crate::experiment::id::{ArmId, ExperimentId, SequenceKey, UnitHash};
 pub struct DrawKeys {
     sequence: [u8; 16],
     unit: [u8; 16],
-    rendezvous: [u8; 16],
+    rendezvous: u64,
 }
 
 impl fmt::Debug for DrawKeys {
@@ -29,16 +29,18 @@ impl fmt::Debug for DrawKeys {
 impl DrawKeys {
     /// Derives the keys from a 32-byte root.
     pub fn derive(root: &[u8; 32]) -> Self {
-        let derive = |context: &str| {
-            let key = blake3::derive_key(context, root);
-            let mut half = [0; 16];
-            half.copy_from_slice(&key[..16]);
-            half
-        };
+        fn derive<const LENGTH: usize>(context: &str, root: &[u8; 32]) -> [u8; LENGTH] {
+            let mut start = [0; LENGTH];
+            start.copy_from_slice(&blake3::derive_key(context, root)[..LENGTH]);
+            start
+        }
         Self {
-            sequence: derive("pointsman 2026-11 uniform of a decision v1"),
-            unit: derive("pointsman 2026-11 hash of a unit v1"),
-            rendezvous: derive("pointsman 2026-11 rendezvous of a unit v1"),
+            sequence: derive("pointsman 2026-11 uniform of a decision v1", root),
+            unit: derive("pointsman 2026-11 hash of a unit v1", root),
+            rendezvous: u64::from_le_bytes(derive(
+                "pointsman 2026-11 rendezvous of a unit v1",
+                root,
+            )),
         }
     }
 
@@ -66,34 +68,47 @@ impl DrawKeys {
     /// Each arm wins with probability p over units, and when p changes a unit moves only to an arm whose share grew relative
     /// to its old one (weighted highest-random-weight hashing, Thaler and Ravishankar 1998; exponential form as in
     /// Efraimidis and Spirakis 2006). Arms with p = 0 never win. `None` when every p is 0.
+    ///
+    /// The unit's own hash is keyed, so who does not know the key knows nothing of the seed, hence nothing of the numbers. For each arm the
+    /// seed is only mixed (`mix`): its number is uniform because the seed is and the mix is a bijection, and numbers of different arms are
+    /// as independent as those of `SplitMix64`, whose sequence from this seed they are. The second key keeps the numbers apart from
+    /// any other use of a unit's hash.
     pub fn rendezvous(
         &self,
         unit: UnitHash,
         arms: impl Iterator<Item = (ArmId, f64)>,
     ) -> Option<usize> {
+        let seed = unit.0 ^ self.rendezvous;
         let mut best = None;
+        let mut least = f64::INFINITY;
         for (index, (arm, probability)) in arms.enumerate() {
             if probability <= 0.0 {
                 continue;
             }
-            let mut hasher = SipHasher24::new_with_key(&self.rendezvous);
-            hasher.write(&unit.0.to_le_bytes());
-            hasher.write(&arm.0.to_le_bytes());
-            let uniform = open_unit_interval(hasher.finish());
+            let uniform = open_unit_interval(mix(seed, arm));
             // −ln u ≥ 2 (1 − u) / (1 + u): an arm that this already puts behind needs no logarithm.
-            let behind =
-                |least: f64| 2.0 * (1.0 - uniform) >= least * probability * (1.0 + uniform);
-            if best.is_some_and(|(_, least)| behind(least)) {
+            if 2.0 * (1.0 - uniform) >= least * probability * (1.0 + uniform) {
                 continue;
             }
             // `libm`, because the logarithms of platforms differ in their last bit.
             let score = -libm::log(uniform) / probability;
-            if best.is_none_or(|(_, least)| score < least) {
-                best = Some((index, score));
+            if score < least || best.is_none() {
+                least = score;
+                best = Some(index);
             }
         }
-        best.map(|(index, _)| index)
+        best
     }
+}
+
+/// The number at place `arm` of the `SplitMix64` sequence that starts at `seed` (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014, with Stafford's thirteenth mix): two multiplications, each followed by a fold that carries
+/// the high bits down. Not keyed: the seed must be secret.
+fn mix(seed: u64, arm: ArmId) -> u64 {
+    let state = seed.wrapping_add(u64::from(arm.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
 }
 
 /// 53 bits of a hash as a number in [0, 1).

@@ -24,6 +24,9 @@ const FORMAT: u8 = 1;
 /// Greatest number that 48 bits hold.
 const MAX_48: u64 = (1 << 48) - 1;
 
+/// The characters of bytes 30 to 48.
+const SEQUENCE_PART: std::ops::Range<usize> = 40..64;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// The value of each character; 64 for those outside the alphabet.
 const VALUES: [u8; 256] = {
@@ -50,6 +53,11 @@ impl DecisionId {
     /// The 80 characters as bytes.
     pub const fn as_bytes(&self) -> &[u8; LENGTH] {
         &self.0
+    }
+
+    /// Characters 41 to 64, epoch and sequence key: they name the decision whatever key has signed it.
+    pub fn sequence_part(&self) -> &[u8] {
+        &self.0[SEQUENCE_PART]
     }
 }
 

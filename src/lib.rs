@@ -3,7 +3,7 @@
 //!
 //! # The map
 //!
-//! Each layer uses only its own and those above it in this table (`tests/it/layers.rs` checks that). The first four build without tokio
+//! Each layer uses only its own and those above it in this table (`tests/it/layers.rs` checks that). The first four rows build without tokio
 //! and hyper (`--no-default-features`).
 //!
 //! | layer | modules | what is in it |
@@ -11,6 +11,7 @@
 //! | nouns and mathematics | [`clock`], [`chance`], [`document`], [`experiment`], [`policy`], [`stats`] | pure values |
 //! | engine | [`engine`], [`json`] | fold, attribution, allocation, decision; no I/O, no clock |
 //! | forms that last | [`decision_id`], [`secret`], [`journal`], [`rewards`], [`config`] | the signed token, the secret file, the append-only record, what clients post, what people write |
+//! | offline | [`simulate`], [`mod@inspect`] | the engine against a world that is made up; one decision of the journal, checked |
 //! | — | — | — |
 //! | services | `ledger`, `learner` | the threads that record and learn |
 //! | faces | `telemetry`, `proxy`, `reload`, `admin` | what the world sees |
@@ -60,6 +61,7 @@ pub mod decision_id;
 pub mod document;
 pub mod engine;
 pub mod experiment;
+pub mod inspect;
 pub mod journal;
 pub mod json;
 #[cfg(feature = "server")]
@@ -73,6 +75,7 @@ pub mod proxy;
 pub mod reload;
 pub mod rewards;
 pub mod secret;
+pub mod simulate;
 pub mod stats;
 #[cfg(feature = "server")]
 pub mod telemetry;

@@ -290,6 +290,9 @@ impl Visitor<'_> for ScalarVisitor {
 pub enum Answer {
     /// Journalled with this verdict.
     Judged(Verdict),
+    /// Accepted and counted; but the policy, which learns from contexts, could not learn from it, because its decision's context was
+    /// lost.
+    Unlearned,
     /// Not taken; the text says why.
     Invalid(String),
 }
@@ -320,6 +323,9 @@ pub fn render(answers: &[Answer]) -> String {
                 body.push_str("{\"status\":\"");
                 body.push_str(verdict.as_str());
                 body.push_str("\"}");
+            }
+            Answer::Unlearned => {
+                body.push_str("{\"status\":\"accepted\",\"learned\":false}");
             }
             Answer::Invalid(error) => {
                 body.push_str("{\"status\":\"invalid\",\"error\":");

@@ -161,6 +161,25 @@ pub fn load_or_create(path: &Path) -> Result<Loaded, SecretError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
         Err(source) => return Err(io_error(path, "look at it", source)),
     };
+    let (secret, warning) = read(path)?;
+    Ok(Loaded {
+        secret,
+        created,
+        warning,
+    })
+}
+
+/// Reads the secret file as it is: for commands that only look.
+///
+/// # Errors
+///
+/// See [`SecretError`].
+pub fn load(path: &Path) -> Result<Secret, SecretError> {
+    read(path).map(|(secret, _)| secret)
+}
+
+/// The secret, and a warning if others can read it.
+fn read(path: &Path) -> Result<(Secret, Option<String>), SecretError> {
     let text = fs::read_to_string(path).map_err(|source| io_error(path, "read it", source))?;
     let mode = fs::metadata(path)
         .map_err(|source| io_error(path, "look at it", source))?
@@ -176,11 +195,7 @@ pub fn load_or_create(path: &Path) -> Result<Loaded, SecretError> {
             mode & 0o777
         )
     });
-    Ok(Loaded {
-        secret,
-        created,
-        warning,
-    })
+    Ok((secret, warning))
 }
 
 /// Makes the file with one key and a root; `false` if another process was faster. It is complete and synced before it has its
@@ -364,6 +379,10 @@ mod tests {
     #[test]
     fn errors_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
+        let absent = directory.path().join("secret");
+        let error = load(&absent).unwrap_err().to_string();
+        assert!(error.contains("secret: cannot read it"), "{error}");
+        assert!(!absent.exists());
         let path = directory.path().join("missing/secret");
         let error = load_or_create(&path).unwrap_err().to_string();
         assert!(error.contains("missing/secret"), "{error}");

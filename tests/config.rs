@@ -13,7 +13,7 @@ use pointsman::config::compile::{Source, compile};
 use pointsman::config::{load, reference, settings};
 use pointsman::experiment::Experiment;
 use pointsman::experiment::reward::{Learn, RewardKind};
-use pointsman::policy::KINDS;
+use pointsman::policy::{KINDS, Memory};
 use proptest::prelude::*;
 
 fn settings() -> settings::Settings {
@@ -83,9 +83,45 @@ fn the_shipped_policies_compile_together_and_cover_every_kind() {
 #[test]
 fn the_example_of_every_kind_compiles() {
     for kind in KINDS {
-        let text = GOOD.replace("[policy.thompson]", kind.example);
+        let mut text = GOOD.replace("[policy.thompson]", kind.example);
+        if kind.context {
+            text.push_str("[context.length]\nheader = \"x-length\"\ntype = \"number\"\n");
+        }
         assert_eq!(compiled(&text).policy.kind(), kind.name);
     }
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused() {
+    let context = "[context.a]\nheader = \"x-a\"\ntype = \"category\"\nbuckets = 120\n";
+    let refusal = |policy: &str, reward: &str| {
+        let text = GOOD
+            .replace("[policy.thompson]", policy)
+            .replace("window = \"24h\"", &format!("window = \"24h\"\n{reward}"));
+        match compile(&[source("bad", &(text + context))], &settings()) {
+            Ok(_) => String::new(),
+            Err(problems) => problems[0].to_string(),
+        }
+    };
+    let error = refusal("[policy.logistic_thompson]", "aggregate = \"last\"");
+    assert!(error.contains("cannot take back"), "{error}");
+    let close = "aggregate = \"last\"\nlearn = \"close\"";
+    assert_eq!(refusal("[policy.logistic_thompson]", close), "");
+    assert_eq!(refusal("[policy.lin_ucb]", "aggregate = \"last\""), "");
+    let arm = |index| format!("[[arm]]\nname = \"x{index}\"\nendpoints = [\"http://h:1\"]\n");
+    let arms = (0..20).map(arm).collect::<Vec<_>>().concat();
+    let long = "[policy.lin_ucb]\nhalf_life = \"24h\"";
+    let text = GOOD.replace("[policy.thompson]", long) + &arms + context;
+    let problems = compile(&[source("bad", &text)], &settings()).unwrap_err();
+    assert!(
+        problems[0].to_string().contains("MiB to forget by age"),
+        "{}",
+        problems[0]
+    );
+    assert_eq!(
+        refusal("[policy.lin_ucb]\nsliding_window = \"24h\"", ""),
+        ""
+    );
 }
 
 #[test]
@@ -193,12 +229,83 @@ const BAD: &[(&str, &str, &[&str])] = &[
     (
         "[policy.thompson]",
         "[policy.thompson]\nepsilon = 0.1",
-        &["unknown key `epsilon` in [policy.thompson]"],
+        &[
+            "bad.toml:5:1",
+            "`thompson` takes no `epsilon`",
+            "`epsilon` is for `epsilon_greedy`",
+        ],
     ),
     (
         "[policy.thompson]",
-        "[policy.thompson]\nhalf_life = \"1d\"",
-        &["unknown key `half_life`"],
+        "[policy.thompson]\nepsilo = 0.1",
+        &["unknown key `epsilo` in [policy.thompson]"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nhalf_life = \"23h\"",
+        &[
+            "bad.toml:5:13",
+            "a half-life of 23h is shorter than the reward's window of 24h",
+            "give `half_life` at least that",
+        ],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.ucb]\nsliding_window = \"60m\"",
+        &[
+            "bad.toml:5:18",
+            "a sliding window of 60m is shorter than the reward's window of 24h",
+        ],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.top_two]\nhalf_life = \"2d\"\nsliding_window = \"2d\"",
+        &["bad.toml:6:1", "not both", "leave one of them out"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.thompson]\nhalf_life = \"0s\"",
+        &["`half_life` cannot be \"0s\"", "above zero"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.fixed]\nwarm_up = 100",
+        &["`fixed` takes no `warm_up`", "`fixed` takes `floor`"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.softmax]\nhalf_life = \"7d\"",
+        &["`softmax` takes no `half_life`", "`half_life` is for"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.softmax]\ntemperature = 0",
+        &["`temperature` cannot be 0", "above 0"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.top_two]\nbeta = 0.0",
+        &["`beta` cannot be 0.0", "above 0 and at most 1"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.epsilon_greedy]\ndecay = -5",
+        &["`decay` cannot be -5", "above 0"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.ucb]\nvariant = \"ucb1\"",
+        &["`variant` cannot be \"ucb1\"", "`tuned` and `kl`"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.exp3]\nhorizon = 0",
+        &["`horizon` cannot be 0", "a whole number from 1"],
+    ),
+    (
+        "[policy.thompson]",
+        "[policy.exp3]\nprior = { alpha = 1.0, beta = 1.0 }",
+        &["`exp3` takes no `prior`"],
     ),
     (
         "[policy.thompson]",
@@ -356,6 +463,80 @@ fn every_mistake_is_told_where_it_is_with_what_would_be_right() {
             );
         }
     }
+}
+
+/// What a file says so that the combination would be taken where it makes sense.
+const PRIOR: &str = "name = \"b\"\nprior = { alpha = 2.0, beta = 3.0 }";
+
+#[test]
+fn every_combination_that_the_table_does_not_have_is_refused() {
+    for kind in KINDS.iter().filter(|kind| !kind.context) {
+        let policy = |more: &str| {
+            let head = format!("[policy.{}]\n{more}\n", kind.name);
+            GOOD.replace("[policy.thompson]\n", &head)
+        };
+        let mut combinations: Vec<(bool, String, String)> = [
+            ("floor", "floor = 0.1"),
+            ("warm_up", "warm_up = 5"),
+            ("half_life", "half_life = \"24h\""),
+            ("sliding_window", "sliding_window = \"7d\""),
+            ("prior", "prior = { alpha = 2.0, beta = 3.0 }"),
+        ]
+        .map(|(key, given)| (kind.takes(key), policy(given), key.to_owned()))
+        .into();
+        let own_prior = policy("").replace("name = \"b\"", PRIOR);
+        combinations.push((kind.takes("prior"), own_prior, "prior".to_owned()));
+        let sticky = policy("").replace("[reward]", "[unit]\nheader = \"x-user\"\n[reward]");
+        combinations.push((kind.unit, sticky, "unit".to_owned()));
+        for (word, reward) in [
+            ("binary", "kind = \"binary\""),
+            ("bounded", "kind = \"bounded\"\nmin = -1\nmax = 2.5"),
+            ("real", "kind = \"real\""),
+        ] {
+            let more = if kind.name == "softmax" {
+                "temperature = 1"
+            } else {
+                ""
+            };
+            let text = policy(more).replace("kind = \"binary\"", reward);
+            combinations.push((kind.rewards.contains(&word), text, word.to_owned()));
+        }
+        for (taken, text, what) in combinations {
+            if taken {
+                assert_eq!(compiled(&text).policy.kind(), kind.name, "{what}");
+                continue;
+            }
+            let shown = problems(&[("bad", &text)]);
+            let name = kind.name;
+            let [problem] = &shown[..] else {
+                panic!("{name} with {what}: {shown:#?}");
+            };
+            assert!(
+                problem.contains(&format!("`{name}` takes no"))
+                    || problem.contains(&format!("`{name}` does not learn from {what} rewards")),
+                "{problem}"
+            );
+            assert!(
+                problem.contains(&what) && problem.contains("help: "),
+                "{problem}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_policy_remembers_is_what_its_file_says() {
+    let memory = |keys: &str| {
+        let head = format!("[policy.thompson]\n{keys}\n");
+        let text = GOOD.replace("[policy.thompson]\n", &head);
+        compiled(&text).policy.statistics().memory
+    };
+    assert_eq!(memory(""), Memory::Forever);
+    assert_eq!(memory("half_life = \"1d\""), Memory::HalfLife(86_400_000));
+    assert_eq!(
+        memory("sliding_window = \"2d\""),
+        Memory::SlidingWindow(2 * 86_400_000)
+    );
 }
 
 #[test]

@@ -8,13 +8,15 @@
 use pointsman::experiment::reward::{Goal, RewardKind};
 use pointsman::policy::best::probability_best;
 use pointsman::policy::posterior::posterior;
-use pointsman::policy::{ArmEvidence, ArmPrior, Posterior};
+use pointsman::policy::top_two::TopTwo;
+use pointsman::policy::{ArmEvidence, ArmPrior, Evidence, Memory, Policy, Posterior};
 use pointsman::stats::moments::Moments;
 use pointsman::stats::sequence;
 use serde_json::Value;
 
 const BETAS: &str = include_str!("data/best_beta.json");
 const BELLS: &str = include_str!("data/best_student_t.json");
+const TOP_TWO: &str = include_str!("data/top_two.json");
 const SEQUENCES: &str = include_str!("data/confidence_sequence.json");
 
 fn cases(file: &str, list: &str) -> Vec<Value> {
@@ -73,6 +75,54 @@ fn probability_best_of_normals_and_student_ts() {
             location: triple[0],
             scale: triple[1],
             degrees: triple[2],
+        });
+    }
+}
+
+/// Checks top-two's probabilities of a case whose posteriors are made of the pairs at `parameters`.
+fn check_top_two(
+    case: &Value,
+    parameters: &str,
+    reward: RewardKind,
+    posterior: impl Fn(&[f64]) -> Posterior,
+) {
+    let policy = TopTwo {
+        beta: 0.5,
+        prior: None,
+        memory: Memory::Forever,
+    };
+    let pairs = case[parameters].as_array().unwrap();
+    let posteriors: Vec<Posterior> = pairs.iter().map(|pair| posterior(&numbers(pair))).collect();
+    let arms = vec![ArmEvidence::of(1.0, Moments::default()); posteriors.len()];
+    let evidence = Evidence::new(&arms, &posteriors, reward, Goal::Maximize);
+    let shares = policy.distribution(&evidence);
+    let expected = numbers(&case["top_two"]);
+    assert_eq!(shares.len(), expected.len());
+    for (share, expected) in shares.iter().zip(&expected) {
+        assert!((share - expected).abs() <= 1e-9, "{shares:?} in {case}");
+    }
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() <= 1e-9, "{case}");
+}
+
+#[test]
+fn top_two_splits_between_leader_and_challengers() {
+    for case in cases(TOP_TWO, "betas") {
+        check_top_two(&case, "alpha_beta", RewardKind::Binary, |pair| {
+            Posterior::Beta {
+                alpha: pair[0],
+                beta: pair[1],
+                min: 0.0,
+                max: 1.0,
+            }
+        });
+    }
+    for case in cases(TOP_TWO, "gaussians") {
+        check_top_two(&case, "mean_sd", RewardKind::Real, |pair| {
+            Posterior::StudentT {
+                location: pair[0],
+                scale: pair[1],
+                degrees: 1e12,
+            }
         });
     }
 }

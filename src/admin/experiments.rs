@@ -50,7 +50,7 @@ fn describe(serving: &Serving, admin: &Admin) -> Value {
         "epoch": serving.epoch,
         "allocation_version": serving.allocation.version,
         "paused": serving.paused,
-        "policy": { "kind": experiment.policy.kind(), "floor": experiment.floor, "warm_up": experiment.warm_up },
+        "policy": { "kind": experiment.policy.kind(), "floor": experiment.floor, "warm_up": experiment.warm_up, "contextual": serving.allocation.contextual.is_some() },
         "reward": { "kind": experiment.reward.kind.as_str(), "window_ms": experiment.reward.window },
         "baseline": experiment.arms[experiment.baseline].name.as_str(),
         "arms": arms,

@@ -14,7 +14,7 @@ fn arms(probabilities: &[f64]) -> impl Iterator<Item = (ArmId, f64)> {
         .zip(probabilities.iter().copied())
 }
 
-/// Checked against an independent SipHash-2-4 and BLAKE3 in Python. If this fails, released allocations would change: do not edit it.
+/// Checked against an independent SipHash-2-4, BLAKE3 and `SplitMix64` in Python. If this fails, released allocations would change: do not edit it.
 #[test]
 fn golden_vectors() {
     let keys = keys();
@@ -38,11 +38,47 @@ fn golden_vectors() {
     assert_eq!(unit(experiment, "2", "alice"), 0x140a_e481_8b23_0b20);
     assert_eq!(unit(ExperimentId(0), "", ""), 0x2e86_1c05_e624_a6b6);
 
-    let drawn: String = (0..40)
-        .filter_map(|unit| keys.rendezvous(UnitHash(unit), arms(&[0.5, 0.3, 0.2])))
-        .map(|arm| arm.to_string())
-        .collect();
-    assert_eq!(drawn, "0002210000001220021201010200101200210002");
+    let drawn = |units: &mut dyn Iterator<Item = UnitHash>, probabilities: &[f64]| -> String {
+        units
+            .filter_map(|unit| keys.rendezvous(unit, arms(probabilities)))
+            .map(|arm| arm.to_string())
+            .collect()
+    };
+    assert_eq!(
+        drawn(&mut (0..40).map(UnitHash), &[0.5, 0.3, 0.2]),
+        "0000100010000011202000000121101201000021"
+    );
+    let mut users = (0..40).map(|user| {
+        let user = format!("user-{user}");
+        keys.unit_hash(ExperimentId(1), "", user.as_bytes())
+    });
+    assert_eq!(
+        drawn(&mut users, &[0.1; 10]),
+        "6767476031079833076742068639655797444337"
+    );
+}
+
+#[test]
+fn numbers_of_two_arms_are_independent() {
+    let keys = keys();
+    // Neighbouring and distant ids, and ones that differ in a single high bit.
+    for (first, second) in [
+        (0, 1),
+        (1, 2),
+        (7, 1 << 31 | 7),
+        (0xdead_beef, 0x0bad_cafe),
+        (0, u32::MAX),
+    ] {
+        let mut observed = vec![0; 256];
+        for unit in 0..200_000_u64 {
+            let unit = keys.unit_hash(ExperimentId(1), "", &unit.to_le_bytes());
+            let seed = unit.0 ^ keys.rendezvous;
+            let cell = |arm| (open_unit_interval(mix(seed, ArmId(arm))) * 16.0) as usize;
+            observed[16 * cell(first) + cell(second)] += 1;
+        }
+        let even = vec![1.0 / 256.0; 256];
+        assert!(chi_square(&observed, &even) < 5.0, "{first} and {second}");
+    }
 }
 
 #[test]
@@ -80,9 +116,9 @@ fn units_fall_on_arms_as_the_allocation_says() {
     ] {
         let mut observed = vec![0; probabilities.len()];
         let units: u64 = if probabilities.len() > 10 {
-            20_000
-        } else {
             100_000
+        } else {
+            1_000_000
         };
         for unit in 0..units {
             let unit = keys.unit_hash(ExperimentId(1), "", &unit.to_le_bytes());
@@ -96,6 +132,8 @@ fn units_fall_on_arms_as_the_allocation_says() {
     }
     assert_eq!(keys.rendezvous(UnitHash(1), arms(&[0.0, 0.0])), None);
     assert_eq!(keys.rendezvous(UnitHash(1), arms(&[])), None);
+    // However small: its score may overflow.
+    assert_eq!(keys.rendezvous(UnitHash(1), arms(&[0.0, 5e-324])), Some(1));
 }
 
 /// 1 − Σᵢ 1 / Σⱼ max(pⱼ/pᵢ, qⱼ/qᵢ): unit and arm give one exponential number each, and a unit stays where that wins both races.
@@ -118,7 +156,7 @@ fn when_the_allocation_moves_few_units_do_and_only_to_arms_that_grew() {
         (vec![0.1, 0.2, 0.3, 0.4], vec![0.4, 0.3, 0.2, 0.1]),
         (vec![0.7, 0.2, 0.1], vec![0.7, 0.2, 0.1]),
     ] {
-        let units = 100_000_u64;
+        let units = 1_000_000_u64;
         let mut moved = 0;
         for unit in 0..units {
             let unit = keys.unit_hash(ExperimentId(2), "salt", &unit.to_le_bytes());

@@ -5,8 +5,10 @@
 mod check;
 mod init;
 mod inputs;
+mod inspect;
 mod schema;
 mod serve;
+mod simulate;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -44,6 +46,10 @@ enum Command {
         #[arg(default_value = ".")]
         directory: PathBuf,
     },
+    /// Run policy files against a made-up world with the real engine: regret, shares and rewards before anything is shipped.
+    Simulate(simulate::SimulateArguments),
+    /// Check a decision id, show what the journal has of it, and make its draw again; exit 1 if anything does not hold.
+    Inspect(inspect::InspectArguments),
     /// Print the JSON Schema of the policy file.
     Schema,
 }
@@ -80,6 +86,8 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve.config, serve.policies, serve.data),
         Command::Check { config, paths } => check::run(&config, &paths),
         Command::Init { directory } => init::run(&directory),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Schema => schema::run(),
     };
     match done {

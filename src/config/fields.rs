@@ -1,6 +1,7 @@
 //! The keys of a policy file. Reading, the JSON Schema and the reference all come from these tables.
 
 use crate::document::{Default, Field, Kind, Range};
+use crate::experiment::context::MAX_DIMENSION;
 use crate::policy::prior;
 
 const fn required(key: &'static str, kind: Kind, doc: &'static str) -> Field {
@@ -73,6 +74,11 @@ pub const POLICY_FILE: &[Field] = &[
         "unit",
         Kind::Table(UNIT),
         "What is randomised. Without it each request is drawn by itself; with it a unit keeps its arm while the allocation stands.",
+    ),
+    off(
+        "context",
+        Kind::PerKey(&Kind::Table(FEATURE)),
+        "What is looked at besides the arms: a table [context.NAME] for each feature, NAME being lower-case letters, digits, _ and -. Contextual policies learn from it, and every decision's journal line carries it. A value that a request does not have is missing, which is no error.",
     ),
     required("reward", Kind::Table(REWARD), "What a reward is."),
     off(
@@ -147,6 +153,79 @@ const UNIT: &[Field] = &[
         Kind::Text,
         "\"\"",
         "A new salt randomises all units anew.",
+    ),
+];
+
+/// A table of `[context]`.
+pub const FEATURE: &[Field] = &[
+    required(
+        "type",
+        Kind::Choice(&["number", "category", "boolean", "length"]),
+        "\"number\": scaled. \"length\": the characters of a text (of the body the bytes), scaled. \"boolean\": 1 for true or 1, else 0. \"category\": a text with a place for each value. A request's texts are cut after 128 bytes.",
+    ),
+    off(
+        "header",
+        Kind::Text,
+        "The feature is the value of this request header. Give exactly one of header, query, cookie, json, body and unit.",
+    ),
+    off(
+        "query",
+        Kind::Text,
+        "The feature is the value of this query parameter.",
+    ),
+    off(
+        "cookie",
+        Kind::Text,
+        "The feature is the value of this cookie.",
+    ),
+    off(
+        "json",
+        Kind::Text,
+        "The feature is what is at this JSON pointer in the request's body, which is read whole for it (limits.buffered_body).",
+    ),
+    off(
+        "body",
+        Kind::Boolean,
+        "true: the feature is the length of the body, which is read whole for it (limits.buffered_body).",
+    ),
+    off(
+        "unit",
+        Kind::Boolean,
+        "true: the feature is the unit's key; needs [unit]. The journal's context then has the key as it is, unlike the decision's `unit`.",
+    ),
+    off(
+        "values",
+        Kind::Texts,
+        "Of a category: its known values. Each has a place, and all others share one more; a missing one has none.",
+    ),
+    off(
+        "buckets",
+        Kind::Integer(2, MAX_DIMENSION as i64),
+        "Of a category whose values are not known: so many places, each value in one by its hash.",
+    ),
+    optional(
+        "center",
+        Kind::Number(Range::ANY),
+        "0.0",
+        "Of a number or length: x = (value - center) / scale, at most 1e6 in magnitude.",
+    ),
+    optional(
+        "scale",
+        Kind::Number(Range::POSITIVE),
+        "1.0",
+        "Of a number or length: see center.",
+    ),
+    optional(
+        "log",
+        Kind::Boolean,
+        "false",
+        "Of a number or length: take ln(1 + value) first; values below 0 count as 0.",
+    ),
+    optional(
+        "missing",
+        Kind::Number(Range::ANY),
+        "0.0",
+        "Of a number or length: what a missing one counts as, before all this.",
     ),
 ];
 

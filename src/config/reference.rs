@@ -86,6 +86,10 @@ fn value(kind: Kind) -> Value {
         Kind::ChoiceOrTable(words, fields) => {
             json!({ "oneOf": [{ "enum": words }, object(fields)] })
         }
+        Kind::PerKey(kind) => json!({ "type": "object", "additionalProperties": value(*kind) }),
+        Kind::OneOrPerKey(kind) => {
+            json!({ "oneOf": [value(*kind), value(Kind::PerKey(kind))] })
+        }
         Kind::Open => json!({ "type": "object" }),
     }
 }
@@ -98,16 +102,54 @@ pub fn policy_file_reference() -> String {
          (`POINTSMAN_WRITE_DOCS=1 cargo test --test config` writes it anew). Unknown keys are errors.\n\n",
     );
     section(&mut page, "The top of the file", "", fields::POLICY_FILE);
-    page.push_str("\n## Policies\n\nExactly one of these tables.\n");
+    page.push_str("\n## Policies\n\nExactly one of these tables.\n\n");
+    combinations(&mut page);
     for kind in policy::KINDS {
         page.push_str(&format!(
-            "\n### `[policy.{}]`\n\n{}\n\n",
-            kind.name, kind.summary
+            "\n### `[policy.{}]`\n\n{}.\n\n{}\n\n",
+            kind.name, kind.summary, kind.guide
         ));
         rows(&mut page, kind.fields);
         page.push_str(&format!("\n```toml\n{}\n```\n", kind.example.trim()));
     }
     page
+}
+
+/// Which policy takes what. Everything else is refused.
+fn combinations(page: &mut String) {
+    let shared = [
+        policy::WARM_UP.key,
+        policy::HALF_LIFE.key,
+        policy::SLIDING_WINDOW.key,
+        policy::prior::PRIOR.key,
+    ];
+    let heads: Vec<String> = shared.iter().map(|key| format!("`{key}`")).collect();
+    page.push_str(&format!(
+        "| policy | rewards | `floor` by default | {} | `[unit]` | context |\n|---|---|---|{}---|---|\n",
+        heads.join(" | "),
+        "---|".repeat(shared.len())
+    ));
+    let mark = |taken: bool| if taken { "yes" } else { "—" };
+    for kind in policy::KINDS {
+        let floor = if kind.explores {
+            "0"
+        } else {
+            "min(0.01, 0.1 / arms)"
+        };
+        let taken: Vec<&str> = shared.iter().map(|key| mark(kind.takes(key))).collect();
+        page.push_str(&format!(
+            "| `{}` | {} | {floor} | {} | {} | {} |\n",
+            kind.name,
+            kind.rewards.join(", "),
+            taken.join(" | "),
+            mark(kind.unit),
+            mark(kind.context),
+        ));
+    }
+    page.push_str(
+        "\nEvery policy takes a `floor`, and `goal` and `weight` work under each. `prior` stands for a prior in the policy's table and for those of \
+         single arms (only without a context). What a row does not have is an error.\n",
+    );
 }
 
 /// `docs/settings.md`: every key of `pointsman.toml`.
@@ -126,8 +168,8 @@ pub fn settings_reference() -> String {
     page
 }
 
-/// A section and, after it, the sections within it.
-fn section(page: &mut String, title: &str, doc: &str, fields: &'static [Field]) {
+/// Adds a section of a reference to `page` and, after it, the sections within it.
+pub fn section(page: &mut String, title: &str, doc: &str, fields: &'static [Field]) {
     page.push_str(&format!("\n## {title}\n\n"));
     if !doc.is_empty() {
         page.push_str(&format!("{doc}\n\n"));
@@ -137,6 +179,9 @@ fn section(page: &mut String, title: &str, doc: &str, fields: &'static [Field]) 
         match field.kind {
             Kind::Table(inner) => section(page, &format!("`[{}]`", field.key), field.doc, inner),
             Kind::Tables(inner) => section(page, &format!("`[[{}]]`", field.key), field.doc, inner),
+            Kind::PerKey(Kind::Table(inner)) => {
+                section(page, &format!("`[{}.NAME]`", field.key), field.doc, inner);
+            }
             _ => {}
         }
     }
@@ -146,8 +191,9 @@ fn rows(page: &mut String, fields: &[Field]) {
     page.push_str("| key | takes | default | meaning |\n|---|---|---|---|\n");
     for field in fields {
         let takes = match field.kind {
-            Kind::Table(_) => "a table, below".to_owned(),
-            Kind::Tables(_) => "an array of tables, below".to_owned(),
+            Kind::Table(_) => "a table".to_owned(),
+            Kind::Tables(_) => "an array of tables".to_owned(),
+            Kind::PerKey(Kind::Table(_)) => "a table for each name".to_owned(),
             Kind::ChoiceOrTable(words, inner) => {
                 let example: Vec<String> = inner
                     .iter()

@@ -164,6 +164,10 @@ fn keys_rotate_and_old_ids_stay_valid() {
     let retired = Keys::derive(&[2; 32], &[]);
     let id = old.encode(&example());
     assert_eq!(rotated.decode(id.as_str()), Ok(example()));
+    let resigned = rotated.encode(&example());
+    assert_ne!(resigned, id);
+    assert_eq!(resigned.sequence_part(), id.sequence_part());
+    assert_eq!(id.sequence_part(), &id.as_bytes()[40..64]);
     assert!(retired.decode(id.as_str()).is_err());
     assert!(old.decode(rotated.encode(&example()).as_str()).is_err());
 }

@@ -41,6 +41,10 @@ pub enum Kind {
     Tables(&'static [Field]),
     /// A text of this list, or a table with these fields.
     ChoiceOrTable(&'static [&'static str], &'static [Field]),
+    /// A table from any key to a value of this kind.
+    PerKey(&'static Kind),
+    /// A value of this kind, or a table from any key to such values.
+    OneOrPerKey(&'static Kind),
     /// A table whose keys somebody else checks.
     Open,
 }
@@ -178,6 +182,10 @@ impl Kind {
                     quoted(words),
                     quoted(&keys(fields))
                 )
+            }
+            Self::PerKey(kind) => format!("a table from names to {}", kind.describe()),
+            Self::OneOrPerKey(kind) => {
+                format!("{}, or a table from names to such", kind.describe())
             }
             Self::Open => "a table".to_owned(),
         }

@@ -67,7 +67,7 @@ impl<'a> Document<'a> {
             fields,
             problems,
         };
-        section.check();
+        section.check(&|_| None);
         section
     }
 }
@@ -218,6 +218,40 @@ impl<'d> Section<'d> {
             .collect()
     }
 
+    /// The numbers of the table at `key`, in the order in which they were written; those that are out of place left out.
+    /// Empty where there is no table.
+    pub fn numbers(&self, key: &str) -> Vec<(String, f64)> {
+        let kind = self.field(key).map(|field| field.kind);
+        let (Some(Kind::PerKey(kind) | Kind::OneOrPerKey(kind)), Some(table)) = (
+            kind,
+            self.value(key).and_then(|value| value.get_ref().as_table()),
+        ) else {
+            return Vec::new();
+        };
+        let mut numbers: Vec<_> = table
+            .iter()
+            .filter(|(_, value)| fits(kind, value.get_ref()))
+            .filter_map(|(key, value)| {
+                let number = number(value.get_ref())?;
+                Some((key.span().start, key.get_ref().to_string(), number))
+            })
+            .collect();
+        numbers.sort_by_key(|(start, ..)| *start);
+        numbers
+            .into_iter()
+            .map(|(_, key, number)| (key, number))
+            .collect()
+    }
+
+    /// The number at `key` where there may be one number or a table of them.
+    pub fn one_number(&self, key: &str) -> Option<f64> {
+        let Kind::OneOrPerKey(kind) = self.field(key)?.kind else {
+            return None;
+        };
+        let value = self.value(key)?.get_ref();
+        number(value).filter(|_| fits(kind, value))
+    }
+
     /// The table at `key`, checked against the fields that this section's fields say.
     pub fn section(&self, key: &'static str) -> Option<Section<'d>> {
         match self.field(key)?.kind {
@@ -228,9 +262,20 @@ impl<'d> Section<'d> {
 
     /// The table at `key`, checked against these fields.
     pub fn section_as(&self, key: &str, fields: &'static [Field]) -> Option<Section<'d>> {
+        self.section_explained(key, fields, &|_| None)
+    }
+
+    /// The table at `key`, checked against these fields. `explain` may know more of a key that is not one of them than that it is
+    /// unknown: a message and a help.
+    pub fn section_explained(
+        &self,
+        key: &str,
+        fields: &'static [Field],
+        explain: &dyn Fn(&str) -> Option<(String, String)>,
+    ) -> Option<Section<'d>> {
         let value = self.value(key)?;
         let section = self.inner(value.get_ref().as_table()?, value.span(), key, fields);
-        section.check();
+        section.check(explain);
         Some(section)
     }
 
@@ -249,7 +294,7 @@ impl<'d> Section<'d> {
         let tables = array.into_iter().flat_map(|array| array.iter());
         let open = |value: &'d Spanned<DeValue<'d>>| {
             let section = self.inner(value.get_ref().as_table()?, value.span(), key, fields);
-            section.check();
+            section.check(&|_| None);
             Some(section)
         };
         tables.filter_map(open).collect()
@@ -293,7 +338,7 @@ impl<'d> Section<'d> {
     }
 
     /// Unknown keys, missing ones, types and ranges.
-    fn check(&self) {
+    fn check(&self, explain: &dyn Fn(&str) -> Option<(String, String)>) {
         let place = if self.path.is_empty() {
             "at the top of the file".to_owned()
         } else {
@@ -303,6 +348,10 @@ impl<'d> Section<'d> {
             let name: &str = key.get_ref();
             if let Some(field) = self.field(name) {
                 self.check_value(field, value);
+                continue;
+            }
+            if let Some((message, help)) = explain(name) {
+                self.reject_key(name, message, help);
                 continue;
             }
             let known = keys(self.fields);
@@ -328,38 +377,23 @@ impl<'d> Section<'d> {
     }
 
     fn check_value(&self, field: &Field, spanned: &Spanned<DeValue<'_>>) {
+        self.check_kind(field.key, &field.kind, spanned);
+    }
+
+    fn check_kind(&self, key: &str, kind: &Kind, spanned: &Spanned<DeValue<'_>>) {
         let value = spanned.get_ref();
-        let texts = |array: Option<&toml::de::DeArray<'_>>| {
-            array.is_some_and(|array| array.iter().all(|item| item.get_ref().is_str()))
-        };
-        let right = match field.kind {
-            Kind::Text => value.is_str(),
-            Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
-            Kind::Boolean => value.is_bool(),
-            Kind::Integer(low, high) => {
-                integer(value).is_some_and(|value| (low..=high).contains(&value))
+        if let (Kind::PerKey(inner) | Kind::OneOrPerKey(inner), Some(table)) =
+            (kind, value.as_table())
+        {
+            for (key, value) in table {
+                self.check_kind(key.get_ref(), inner, value);
             }
-            Kind::Number(range) => number(value).is_some_and(|value| range.contains(value)),
-            Kind::Duration { zero } => value
-                .as_str()
-                .and_then(parse_duration)
-                .is_some_and(|millis| zero || millis > 0),
-            Kind::Texts => texts(value.as_array()),
-            Kind::TextMap => value
-                .as_table()
-                .is_some_and(|table| table.iter().all(|(_, value)| value.get_ref().is_str())),
-            Kind::Table(_) | Kind::Open => value.is_table(),
-            Kind::Tables(_) => value
-                .as_array()
-                .is_some_and(|array| array.iter().all(|item| item.get_ref().is_table())),
-            Kind::ChoiceOrTable(words, _) => {
-                value.is_table() || value.as_str().is_some_and(|word| words.contains(&word))
-            }
-        };
-        if right {
             return;
         }
-        let meant = match (field.kind, value.as_str()) {
+        if fits(kind, value) {
+            return;
+        }
+        let meant = match (kind, value.as_str()) {
             (Kind::Choice(words) | Kind::ChoiceOrTable(words, _), Some(word)) => {
                 did_you_mean(word, words)
             }
@@ -368,10 +402,42 @@ impl<'d> Section<'d> {
         let meant = meant.map_or(String::new(), |word| format!("did you mean \"{word}\"? "));
         let span = self.head_of(spanned.span());
         let shown: String = self.text[span.clone()].chars().take(60).collect();
-        let message = format!("`{}` cannot be {shown}", field.key);
-        let help = format!("{meant}it takes {}", field.kind.describe());
+        let message = format!("`{key}` cannot be {shown}");
+        let help = format!("{meant}it takes {}", kind.describe());
         self.problems
             .push(Problem::at(self.file, self.text, span, message).help(help));
+    }
+}
+
+/// Whether a value is of this kind; what a table holds is checked by itself.
+fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {
+    let texts = |array: Option<&toml::de::DeArray<'_>>| {
+        array.is_some_and(|array| array.iter().all(|item| item.get_ref().is_str()))
+    };
+    match kind {
+        Kind::Text => value.is_str(),
+        Kind::Choice(words) => value.as_str().is_some_and(|word| words.contains(&word)),
+        Kind::Boolean => value.is_bool(),
+        Kind::Integer(low, high) => {
+            integer(value).is_some_and(|value| (low..=high).contains(&&value))
+        }
+        Kind::Number(range) => number(value).is_some_and(|value| range.contains(value)),
+        Kind::Duration { zero } => value
+            .as_str()
+            .and_then(parse_duration)
+            .is_some_and(|millis| *zero || millis > 0),
+        Kind::Texts => texts(value.as_array()),
+        Kind::TextMap => value
+            .as_table()
+            .is_some_and(|table| table.iter().all(|(_, value)| value.get_ref().is_str())),
+        Kind::Table(_) | Kind::PerKey(_) | Kind::Open => value.is_table(),
+        Kind::OneOrPerKey(inner) => value.is_table() || fits(inner, value),
+        Kind::Tables(_) => value
+            .as_array()
+            .is_some_and(|array| array.iter().all(|item| item.get_ref().is_table())),
+        Kind::ChoiceOrTable(words, _) => {
+            value.is_table() || value.as_str().is_some_and(|word| words.contains(&word))
+        }
     }
 }
 

@@ -7,7 +7,10 @@
 use crate::clock::Timestamp;
 use crate::experiment::reward::{Goal, RewardKind};
 use crate::experiment::{Arm, Experiment};
-use crate::policy::{ArmEvidence, Evidence, Policy, Posterior, Statistics, best, shares};
+use crate::policy::{
+    ArmEvidence, Evidence, Policy, Posterior, Regressed, Statistics, best, shares,
+};
+use crate::stats::cholesky;
 
 use super::contextual::Contextual;
 use super::snapshot::{ArmState, Tally};
@@ -224,8 +227,35 @@ fn with_floor(distribution: &[f64], floor: f64) -> Vec<f64> {
 }
 
 /// The mean context of the arms' credits.
-fn center(_arms: &[ArmEvidence]) -> Vec<f64> {
-    vec![1.0]
+fn center(arms: &[ArmEvidence]) -> Vec<f64> {
+    let mut sums: Vec<f64> = Vec::new();
+    let mut add = |place: usize, sum: f64| {
+        if sums.len() <= place {
+            sums.resize(place + 1, 0.0);
+        }
+        sums[place] += sum;
+    };
+    for arm in arms {
+        match &arm.regressed {
+            // The first column of the packed triangle.
+            Some(Regressed::Linear(linear)) => (0..linear.dimension())
+                .for_each(|place| add(place, linear.gram()[cholesky::row(place)])),
+            Some(Regressed::Logistic(posterior)) => posterior
+                .features()
+                .iter()
+                .enumerate()
+                .for_each(|(place, feature)| add(place, feature.sum)),
+            None => {}
+        }
+    }
+    let count = sums.first().copied().unwrap_or(0.0);
+    for sum in &mut sums {
+        *sum = if count > 0.0 { *sum / count } else { 0.0 };
+    }
+    if let Some(intercept) = sums.first_mut() {
+        *intercept = 1.0;
+    }
+    sums
 }
 
 /// The floor of each of `count` arms.
@@ -242,18 +272,28 @@ pub fn candidates(
     now: Timestamp,
 ) -> Vec<Candidate> {
     let statistics = experiment.policy.statistics();
+    let dimension = experiment
+        .context
+        .as_ref()
+        .map_or(1, |rule| rule.dimension());
     experiment
         .arms
         .iter()
         .zip(tallies.iter().zip(enabled))
         .map(|(arm, (tally, enabled))| Candidate {
-            evidence: evidence(arm, tally, &statistics, now),
+            evidence: evidence(arm, tally, &statistics, dimension, now),
             enabled: *enabled,
         })
         .collect()
 }
 
-fn evidence(arm: &Arm, tally: &Tally, statistics: &Statistics, now: Timestamp) -> ArmEvidence {
+fn evidence(
+    arm: &Arm,
+    tally: &Tally,
+    statistics: &Statistics,
+    dimension: usize,
+    now: Timestamp,
+) -> ArmEvidence {
     let mut evidence = ArmEvidence {
         prior: arm.prior,
         waiting: tally.waiting,
@@ -262,6 +302,7 @@ fn evidence(arm: &Arm, tally: &Tally, statistics: &Statistics, now: Timestamp) -
     if !statistics.is_scalar() {
         let discounted = tally.detail.at(statistics, now);
         evidence.importance = discounted.importance;
+        evidence.regressed = tally.detail.regressed(statistics, dimension, now);
         if !statistics.memory.is_forever() {
             evidence.earned = discounted.earned;
         }

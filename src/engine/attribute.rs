@@ -7,7 +7,7 @@
 //! Judging changes nothing. What a group of rewards would change is kept in a [`Tentative`] beside the state until
 //! the journal holds the group, so that items of one group see each other and a failed commit leaves no trace.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::aggregate::{Entry, Item, Refusal, id_hash, item_range};
 use super::event::{Rewarded, Verdict};
@@ -60,7 +60,8 @@ pub enum Judgement {
 /// What a group of events that is not yet durable would change.
 #[derive(Debug, Default)]
 pub struct Tentative {
-    claimed: HashSet<SequenceKey>,
+    /// A tree, because most groups are small.
+    claimed: BTreeSet<SequenceKey>,
     entries: HashMap<SequenceKey, Entry>,
     metrics: HashSet<(SequenceKey, u64)>,
     predictions: HashMap<SequenceKey, Option<Label>>,
@@ -68,6 +69,15 @@ pub struct Tentative {
 }
 
 impl Tentative {
+    /// Forgets everything: the group was committed, or given up.
+    pub fn clear(&mut self) {
+        self.claimed.clear();
+        self.entries.clear();
+        self.metrics.clear();
+        self.predictions.clear();
+        self.contexts.clear();
+    }
+
     /// Takes note of an outcome that stands before the claims of its group.
     pub fn note(&mut self, state: &State, outcome: &Outcome) {
         let decision = &outcome.decision;
@@ -155,6 +165,17 @@ impl State {
             Err(Refused::Waiting) => Judgement::Wait(Box::new(claim)),
             Err(Refused::Invalid(error)) => Judgement::Invalid(error),
         }
+    }
+
+    /// Whether an accepted reward counts without teaching the policy what it is posted for: the policy learns from contexts, and this
+    /// decision's was lost.
+    pub fn is_unlearned(&self, rewarded: &Rewarded) -> bool {
+        let lost = rewarded.context.is_none() && rewarded.metric.is_none();
+        let learns_from_it = || {
+            let history = self.current(&rewarded.decision);
+            history.is_some_and(|history| history.statistics.regression.is_some())
+        };
+        rewarded.verdict == Verdict::Accepted && lost && learns_from_it()
     }
 
     /// The history in which a decision of the current epoch counts while its policy file is in force.

@@ -8,7 +8,7 @@
 //! A reward for a decision that was dropped before it reached the journal stands in the way of one default credit,
 //! because single decisions are not remembered here. Drops are counted, and none happens while the journal keeps up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::clock::Timestamp;
 use crate::experiment::id::ArmId;
@@ -70,8 +70,13 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    /// Decisions that may yet be credited.
+    /// Decisions of which nothing has been learned yet: not credited so far, or credited with what is learned at the close.
     pub(super) fn waiting(&self) -> u64 {
+        self.uncredited().saturating_add(self.pending.count())
+    }
+
+    /// Decisions that may yet be credited.
+    fn uncredited(&self) -> u64 {
         self.decided.saturating_sub(self.rewarded)
     }
 }
@@ -89,7 +94,7 @@ pub(super) struct Settled {
     pub(super) learned: Moments,
     /// Both, importance-weighted.
     pub(super) importance: Importance,
-    /// Decisions that can no longer be credited with anything else.
+    /// Decisions that no longer wait: learned now, or never.
     pub(super) expired: u64,
 }
 
@@ -98,14 +103,27 @@ type Bucket = BTreeMap<ArmId, Outstanding>;
 /// The buckets of an experiment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Closing {
-    open: BTreeMap<BucketKey, Bucket>,
+    /// Ascending. A queue, because nearly everything that happens concerns the newest ones.
+    open: VecDeque<(BucketKey, Bucket)>,
     closed: BTreeMap<BucketKey, Bucket>,
 }
 
 impl Closing {
+    /// Where the open bucket is, or where it would be.
+    fn place(&self, key: BucketKey) -> Result<usize, usize> {
+        match self.open.back() {
+            Some((newest, _)) if *newest == key => Ok(self.open.len() - 1),
+            Some((newest, _)) if *newest > key => {
+                self.open.binary_search_by_key(&key, |(other, _)| *other)
+            }
+            _ => Err(self.open.len()),
+        }
+    }
+
     /// Whether the bucket has closed, the last advance having been to `advanced`.
     pub(super) fn is_closed(&self, key: BucketKey, advanced: Timestamp) -> bool {
-        self.closed.contains_key(&key) || (key.closes <= advanced && !self.open.contains_key(&key))
+        // Only a bucket whose time has come can be among the closed ones, so most need no look-up.
+        key.closes <= advanced && self.place(key).is_err()
     }
 
     /// Changes what `arm` has outstanding; gives what is to be credited at once, if the bucket has closed.
@@ -116,28 +134,31 @@ impl Closing {
         advanced: Timestamp,
         change: impl FnOnce(&mut Outstanding),
     ) -> Option<Settled> {
-        let closed = self.is_closed(key, advanced);
-        let buckets = if closed {
-            &mut self.closed
-        } else {
-            &mut self.open
-        };
-        let outstanding = buckets.entry(key).or_default().entry(arm).or_default();
-        change(outstanding);
-        closed.then(|| Settled {
-            expired: 0,
-            ..settle(key, arm, outstanding)
-        })
+        let place = self.place(key);
+        if place.is_err() && key.closes <= advanced {
+            let bucket = self.closed.entry(key).or_default();
+            let outstanding = bucket.entry(arm).or_default();
+            change(outstanding);
+            return Some(Settled {
+                expired: 0,
+                ..settle(key, arm, outstanding)
+            });
+        }
+        let place = place.unwrap_or_else(|place| {
+            self.open.insert(place, (key, Bucket::new()));
+            place
+        });
+        change(self.open[place].1.entry(arm).or_default());
+        None
     }
 
     /// Closes the buckets whose time has come by `now`.
     pub(super) fn close(&mut self, now: Timestamp) -> Vec<Settled> {
         let mut settled = Vec::new();
-        while let Some(first) = self.open.first_entry() {
-            if first.key().closes > now {
+        while self.open.front().is_some_and(|(key, _)| key.closes <= now) {
+            let Some((key, mut bucket)) = self.open.pop_front() else {
                 break;
-            }
-            let (key, mut bucket) = first.remove_entry();
+            };
             settled.extend(
                 bucket
                     .iter_mut()
@@ -154,9 +175,16 @@ impl Closing {
         settled
     }
 
+    /// How many decisions of an arm wait.
+    pub(super) fn waiting(&self, arm: ArmId) -> u64 {
+        let buckets = self.open.iter().filter_map(|(_, bucket)| bucket.get(&arm));
+        buckets.map(Outstanding::waiting).sum()
+    }
+
     /// Forgets outstanding decisions: they will not be credited by default.
     pub(super) fn waive(&mut self) {
-        for outstanding in self.open.values_mut().flat_map(BTreeMap::values_mut) {
+        let buckets = self.open.iter_mut().map(|(_, bucket)| bucket);
+        for outstanding in buckets.flat_map(BTreeMap::values_mut) {
             outstanding.decided = outstanding.rewarded;
             outstanding.unrewarded = Importance::default();
         }
@@ -165,7 +193,8 @@ impl Closing {
 
 fn settle(key: BucketKey, arm: ArmId, outstanding: &mut Outstanding) -> Settled {
     let before = outstanding.defaults;
-    outstanding.defaults = outstanding.waiting();
+    let expired = outstanding.waiting();
+    outstanding.defaults = outstanding.uncredited();
     let mut importance = std::mem::take(&mut outstanding.pending_importance);
     importance.merge(&outstanding.unrewarded);
     importance.subtract(&outstanding.credited);
@@ -176,7 +205,7 @@ fn settle(key: BucketKey, arm: ArmId, outstanding: &mut Outstanding) -> Settled 
         defaults: outstanding.defaults as i64 - before as i64,
         learned: std::mem::take(&mut outstanding.pending),
         importance,
-        expired: outstanding.defaults,
+        expired,
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Contextual {
 }
 
 /// Room to compute in, kept from request to request.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Workspace {
     /// The feature vector of the request.
     pub features: Vec<f64>,

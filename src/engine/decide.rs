@@ -4,7 +4,7 @@ use super::contextual::Workspace;
 use super::snapshot::Serving;
 use crate::chance::DrawKeys;
 use crate::experiment::decision::Reason;
-use crate::experiment::id::{SequenceKey, UnitHash};
+use crate::experiment::id::{ArmId, SequenceKey, UnitHash};
 
 /// What was drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,26 +43,33 @@ pub fn decide(
         }
         None => &serving.allocation.probabilities,
     };
-    let drawn = match unit {
-        Some(unit) => {
-            let arms = serving
-                .experiment
-                .arms
-                .iter()
-                .map(|arm| arm.id)
-                .zip(probabilities.iter().copied());
-            keys.rendezvous(unit, arms)
-        }
-        None => invert(probabilities, keys.uniform(sequence)),
-    };
-    match drawn {
-        Some(arm) => Draw {
+    let arms = serving.experiment.arms.iter().map(|arm| arm.id);
+    match draw_from(probabilities, arms, unit, sequence, keys) {
+        Some((arm, propensity)) => Draw {
             arm,
-            propensity: probabilities[arm].min(1.0),
+            propensity,
             reason: Reason::Sampled,
         },
         None => baseline(Reason::Fallback),
     }
+}
+
+/// The draw itself, for requests and for those who make a journalled draw again: the index of the arm, and its propensity.
+///
+/// `probabilities` and `arms` are in the experiment's order of arms; arms of probability 0 may be left out of both, without any other result.
+/// `None` when every probability is 0.
+pub fn draw_from(
+    probabilities: &[f64],
+    arms: impl Iterator<Item = ArmId>,
+    unit: Option<UnitHash>,
+    sequence: SequenceKey,
+    keys: &DrawKeys,
+) -> Option<(usize, f64)> {
+    let arm = match unit {
+        Some(unit) => keys.rendezvous(unit, arms.zip(probabilities.iter().copied())),
+        None => invert(probabilities, keys.uniform(sequence)),
+    }?;
+    Some((arm, probabilities[arm].min(1.0)))
 }
 
 /// The arm in whose stretch of [0, 1) `uniform` falls. Rounding can leave the sum a hair below 1; the last arm with

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::experiment::Experiment;
 use crate::experiment::context::{Context, ContextRule};
 use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion};
@@ -80,6 +81,31 @@ pub struct PolicyAdopted {
     pub arms: Vec<(ArmId, Name, String)>,
     /// The file's text.
     pub text: Arc<str>,
+}
+
+impl PolicyAdopted {
+    /// The adoption of `experiment` as it is, at `at`, into `epoch`.
+    pub fn of(experiment: &Experiment, epoch: u16, at: Timestamp) -> Self {
+        Self {
+            at,
+            name: experiment.name.clone(),
+            experiment: experiment.id,
+            version: experiment.version,
+            epoch,
+            declared_epoch: experiment.declared_epoch,
+            reward_meaning: experiment.reward_meaning(),
+            reward: experiment.reward,
+            label: experiment.label.clone(),
+            context: experiment.context.clone(),
+            statistics: experiment.policy.statistics(),
+            arms: experiment
+                .arms
+                .iter()
+                .map(|arm| (arm.id, arm.name.clone(), arm.version.clone()))
+                .collect(),
+            text: Arc::clone(&experiment.text),
+        }
+    }
 }
 
 /// A reward or label as it was judged. It carries its decision, and so proves it by itself.

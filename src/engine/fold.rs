@@ -7,14 +7,17 @@
 //! Not here: allocations are remembered, not computed (`allocate`), and nothing is read or written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use super::history::History;
 use super::snapshot::Tally;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
+use crate::experiment::context::ContextRule;
 use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason};
 use crate::experiment::id::{ArmId, ExperimentId, PolicyVersion};
+use crate::policy::Statistics;
 
 /// Bounds on what is remembered, per experiment, and how long a label waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,11 @@ pub struct State {
     /// The starts of processes that wrote this journal.
     origins: BTreeSet<u64>,
     changed: BTreeSet<ExperimentId>,
+    plans: Plans,
 }
+
+/// What to keep for an experiment whatever its policy records ask for.
+pub type Plans = BTreeMap<ExperimentId, (Statistics, Option<Arc<ContextRule>>)>;
 
 /// The last allocation that was journalled.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +99,41 @@ impl State {
             advanced: Timestamp::default(),
             origins: BTreeSet::new(),
             changed: BTreeSet::new(),
+            plans: Plans::new(),
+        }
+    }
+
+    /// Experiments whose policy asks for sums over credits that were made before it did. To have them, the journal is folded again
+    /// with these [`Replay::with_plans`]; until then they start from nothing.
+    pub fn incomplete(&self) -> Plans {
+        self.experiments
+            .iter()
+            .filter(|(_, history)| history.incomplete)
+            .map(|(id, history)| (*id, (history.statistics, history.context.clone())))
+            .collect()
+    }
+
+    /// What adopting this experiment would leave incomplete; `None` if nothing.
+    pub fn incomplete_for(&self, experiment: &Experiment) -> Option<Plans> {
+        let history = self.experiments.get(&experiment.id)?;
+        if self.epoch_for(experiment).ok()? != history.epoch {
+            return None;
+        }
+        let statistics = experiment.policy.statistics();
+        let context = experiment.context.clone();
+        let complete = statistics.is_scalar()
+            || history.keeps(statistics, context.as_deref())
+            || !history.has_decisions();
+        (!complete).then(|| Plans::from([(experiment.id, (statistics, context))]))
+    }
+
+    /// Takes these experiments over from another fold of the same events.
+    pub fn complete(&mut self, plans: &Plans, mut other: Self) {
+        for id in plans.keys() {
+            if let Some(history) = other.experiments.remove(id) {
+                self.experiments.insert(*id, history);
+                self.changed.insert(*id);
+            }
         }
     }
 
@@ -189,15 +231,23 @@ impl State {
         }
     }
 
-    /// Closes the windows that have closed by `now`, and forgets what is no longer needed.
-    pub fn advance(&mut self, now: Timestamp) {
+    /// The time up to which windows have been closed.
+    pub fn advanced(&self) -> Timestamp {
+        self.advanced
+    }
+
+    /// Closes the windows that have closed by `now`, and forgets what is no longer needed. Whether any window closed.
+    pub fn advance(&mut self, now: Timestamp) -> bool {
         // A clock that steps back must not open again what has closed.
         self.advanced = self.advanced.max(now);
+        let mut any = false;
         for (id, history) in &mut self.experiments {
             if history.close(self.advanced) {
                 self.changed.insert(*id);
+                any = true;
             }
         }
+        any
     }
 
     fn adopt(&mut self, adopted: &PolicyAdopted) {
@@ -211,6 +261,10 @@ impl State {
             history.allocation = allocation;
         }
         history.adopt(adopted);
+        let plan = self.plans.get(&adopted.experiment).cloned();
+        let (statistics, context) =
+            plan.unwrap_or_else(|| (adopted.statistics, adopted.context.clone()));
+        history.keep(statistics, context);
         self.changed.insert(adopted.experiment);
     }
 
@@ -308,6 +362,13 @@ impl Replay {
         }
     }
 
+    /// With these statistics from the first event on.
+    #[must_use]
+    pub fn with_plans(mut self, plans: Plans) -> Self {
+        self.state.plans = plans;
+        self
+    }
+
     /// Takes the next event of the journal.
     pub fn push(&mut self, event: &Event) {
         self.latest = self.latest.max(time_of(event));
@@ -323,6 +384,7 @@ impl Replay {
     /// The state now.
     pub fn finish(mut self) -> State {
         self.state.advance(self.now);
+        self.state.plans = Plans::new();
         self.state
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct History {
     pub(super) statistics: Statistics,
     /// How contexts are encoded.
     pub(super) context: Option<Arc<ContextRule>>,
+    /// Whether other statistics were asked for when there were credits already, which these do not know.
+    pub(super) incomplete: bool,
     arms: BTreeMap<ArmId, Earned>,
     pub(super) allocation: Option<Allocated>,
 }
@@ -80,18 +82,30 @@ impl History {
         self.label.clone_from(&adopted.label);
         self.versions.insert(adopted.version, adopted.reward);
         self.longest_window = self.longest_window.max(adopted.reward.window);
-        self.keep(adopted.statistics, adopted.context.clone());
+    }
+
+    /// Whether these are the statistics that are kept.
+    pub(super) fn keeps(&self, statistics: Statistics, context: Option<&ContextRule>) -> bool {
+        let same_encoding = statistics.regression.is_none() || self.context.as_deref() == context;
+        self.statistics == statistics && same_encoding
+    }
+
+    /// Whether there is anything to be credited.
+    pub(super) fn has_decisions(&self) -> bool {
+        self.arms.values().any(|earned| earned.decisions > 0)
     }
 
     /// Keeps other statistics from now on. They start from nothing: who wants those of earlier credits folds them again.
     pub(super) fn keep(&mut self, statistics: Statistics, context: Option<Arc<ContextRule>>) {
-        let same_encoding = statistics.regression.is_none() || self.context == context;
+        let kept = self.keeps(statistics, context.as_deref());
         self.context = context;
-        if self.statistics != statistics || !same_encoding {
-            self.statistics = statistics;
-            for earned in self.arms.values_mut() {
-                earned.detail = Arc::default();
-            }
+        if kept {
+            return;
+        }
+        self.statistics = statistics;
+        self.incomplete = !statistics.is_scalar() && self.has_decisions();
+        for earned in self.arms.values_mut() {
+            earned.detail = Arc::default();
         }
     }
 
@@ -240,6 +254,7 @@ impl History {
             longest_window: 0,
             statistics: adopted.statistics,
             context: adopted.context.clone(),
+            incomplete: false,
             arms: BTreeMap::new(),
             allocation: None,
         }
@@ -533,8 +548,8 @@ impl History {
         self.waived_until = Some(at);
         self.closing.waive();
         self.contexts.waive();
-        for earned in self.arms.values_mut() {
-            earned.waiting = 0;
+        for (arm, earned) in &mut self.arms {
+            earned.waiting = self.closing.waiting(*arm);
         }
     }
 

@@ -5,10 +5,13 @@
 //! reward weighs by the age of its decision. Not here: which credits there are (`history`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::policy::{Estimate, ImportanceSum, Memory, Statistics};
+use crate::policy::{Estimate, ImportanceSum, Memory, Regressed, Regression, Statistics};
 use crate::stats::importance::Importance;
+use crate::stats::laplace::{Laplace, LaplaceRule};
+use crate::stats::linear::Linear;
 use crate::stats::moments::Moments;
 
 /// A value that is credited to an arm, some times over.
@@ -27,6 +30,8 @@ pub(super) struct Credit {
 pub struct Learned {
     /// With a memory that lasts as long as the epoch there is one bucket.
     buckets: BTreeMap<u64, Sums>,
+    linear: BTreeMap<u64, Arc<Linear>>,
+    logistic: Option<Arc<Laplace>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -57,7 +62,35 @@ impl Learned {
     }
 
     /// Takes a credit together with the features of its decision's context, or takes one back.
-    pub(super) fn regress(&mut self, statistics: &Statistics, features: &[f64], credit: Credit) {}
+    pub(super) fn regress(&mut self, statistics: &Statistics, features: &[f64], credit: Credit) {
+        match statistics.regression {
+            Some(Regression::Linear) => {
+                let bucket = statistics.memory.bucket(credit.at);
+                let sums = self
+                    .linear
+                    .entry(bucket)
+                    .or_insert_with(|| Arc::new(Linear::new(features.len())));
+                let sums = Arc::make_mut(sums);
+                if credit.times > 0 {
+                    sums.add(features, credit.value);
+                } else {
+                    sums.remove(features, credit.value);
+                }
+            }
+            // What a logistic regression has learned cannot be taken back.
+            Some(Regression::Logistic { precision }) if credit.times > 0 => {
+                let posterior = self
+                    .logistic
+                    .get_or_insert_with(|| Arc::new(Laplace::new(features.len())));
+                let rule = LaplaceRule {
+                    lambda: precision,
+                    standardize: true,
+                };
+                Arc::make_mut(posterior).learn(features, credit.value > 0.5, rule);
+            }
+            Some(Regression::Logistic { .. }) | None => {}
+        }
+    }
 
     /// Takes many credits of one time.
     pub(super) fn merge(&mut self, memory: Memory, at: Timestamp, moments: &Moments) {
@@ -96,6 +129,7 @@ impl Learned {
             }
             first.remove();
         }
+        self.linear = self.linear.split_off(&oldest);
     }
 
     /// What counts at `now`.
@@ -108,5 +142,46 @@ impl Learned {
             discounted.importance.rewards += weight * sums.importance.rewards();
         }
         discounted
+    }
+
+    /// What the contexts have taught, as it counts at `now`; from nothing, sums of vectors of `dimension` numbers.
+    pub fn regressed(
+        &self,
+        statistics: &Statistics,
+        dimension: usize,
+        now: Timestamp,
+    ) -> Option<Regressed> {
+        let regressed = match statistics.regression? {
+            Regression::Logistic { .. } => {
+                let known = self.logistic.clone();
+                Regressed::Logistic(known.unwrap_or_else(|| Arc::new(Laplace::new(dimension))))
+            }
+            Regression::Linear if statistics.memory.is_forever() => {
+                let known = self.linear.values().next().cloned();
+                Regressed::Linear(known.unwrap_or_else(|| Arc::new(Linear::new(dimension))))
+            }
+            Regression::Linear => {
+                let mut sums = Linear::new(dimension);
+                for (bucket, part) in &self.linear {
+                    sums.merge_scaled(part, statistics.memory.weight(*bucket, now));
+                }
+                Regressed::Linear(Arc::new(sums))
+            }
+        };
+        Some(regressed)
+    }
+}
+
+#[cfg(test)]
+impl Learned {
+    /// The sums of both, bucket by bucket.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
+        for (bucket, sums) in &other.buckets {
+            let own = sum.buckets.entry(*bucket).or_default();
+            own.moments.merge(&sums.moments);
+            own.importance.merge(&sums.importance);
+        }
+        sum
     }
 }

@@ -53,7 +53,8 @@ pub struct ArmState {
 pub struct Tally {
     /// `sampled` decisions that the journal holds.
     pub decisions: u64,
-    /// Of these, such as may yet be credited: their window is open, and nothing was credited.
+    /// Decisions whose window is open and of which nothing was learned yet: not credited, or with a reward that is learned when the
+    /// window closes. Those of other replicas count from their reward on.
     pub waiting: u64,
     /// What the posterior has learned: posted rewards, defaults and failures.
     pub learned: Moments,

@@ -17,6 +17,9 @@ pub const MAX_TEXT: usize = 128;
 /// A scaled number is taken at the nearest end of ± this, so that no request can overrule all others.
 pub const MAX_MAGNITUDE: f64 = 1e6;
 
+/// Most numbers that a context makes, the intercept included, whatever the settings say.
+pub const MAX_DIMENSION: usize = 1024;
+
 /// A value as it was found in a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -49,7 +52,7 @@ impl Context {
 
 /// `[context]`, validated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Vec<Feature>", into = "Vec<Feature>")]
+#[serde(try_from = "Vec<Feature>", into = "Vec<Feature>")]
 pub struct ContextRule {
     features: Vec<Feature>,
     names: Arc<[Box<str>]>,
@@ -115,6 +118,11 @@ pub struct Scale {
 }
 
 impl Scale {
+    fn is_sound(self) -> bool {
+        let finite = self.center.is_finite() && self.missing.is_finite();
+        finite && self.scale.is_finite() && self.scale > 0.0
+    }
+
     fn apply(self, value: f64) -> f64 {
         let value = if self.log {
             libm::log1p(value.max(0.0))
@@ -147,6 +155,20 @@ impl Encoding {
                 _ => Value::Missing,
             },
             Self::OneHot(_) | Self::Hashed(_) => Value::Text(kept(text)),
+        }
+    }
+
+    /// The value that a number stands for. As a category it is written as JSON writes it.
+    pub fn read_number(&self, value: f64) -> Value {
+        match self {
+            Self::Number(_) => number(Some(value)),
+            Self::Length(_) => Value::Missing,
+            Self::Boolean => match value {
+                1.0 => Value::Boolean(true),
+                0.0 => Value::Boolean(false),
+                _ => Value::Missing,
+            },
+            Self::OneHot(_) | Self::Hashed(_) => Value::Text(kept(&value.to_string())),
         }
     }
 
@@ -299,9 +321,30 @@ impl ContextRule {
     }
 }
 
-impl From<Vec<Feature>> for ContextRule {
-    fn from(features: Vec<Feature>) -> Self {
-        Self::new(features)
+/// Features that no policy file can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no rule for contexts: at most {MAX_DIMENSION} numbers, hashed ones with a place at least, scaled ones by a finite number above 0"
+)]
+pub struct InvalidRule;
+
+impl TryFrom<Vec<Feature>> for ContextRule {
+    type Error = InvalidRule;
+
+    /// For rules that were read: [`ContextRule::new`] takes what was checked.
+    fn try_from(features: Vec<Feature>) -> Result<Self, InvalidRule> {
+        let total = features.iter().try_fold(1_usize, |total, feature| {
+            let width = feature.encoding.width();
+            (width > 0).then(|| total.checked_add(width))?
+        });
+        let scaled = features.iter().all(|feature| match feature.encoding {
+            Encoding::Number(scale) | Encoding::Length(scale) => scale.is_sound(),
+            _ => true,
+        });
+        let fits = total.is_some_and(|total| total <= MAX_DIMENSION);
+        (fits && scaled)
+            .then(|| Self::new(features))
+            .ok_or(InvalidRule)
     }
 }
 

@@ -2,7 +2,8 @@
 //! unknown record types and newer record versions are errors, because skipping them would fold to a wrong state.
 //!
 //! A decision's fields are read from its id, whose signature is not checked: the journal has its own checksums, and
-//! must be readable after a key has been retired. The names in a line are for people.
+//! must be readable after a key has been retired. The names in a line are for people, but for those of arms and features that only have
+//! names.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::RECORD_VERSION;
+use super::context::{ContextItem, Memo, ProbabilitiesItem};
 use super::encode::{aggregate_word, goal_word, learn_word};
 use super::scalar::{parse_decimal, parse_hex, parse_time};
 use crate::decision_id::{InvalidDecisionId, decode_unverified};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
-use crate::experiment::decision::{Ending, Label, LoggedDecision, Outcome};
+use crate::experiment::context::ContextRule;
+use crate::experiment::decision::{Ending, Label, LoggedContext, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
@@ -50,28 +53,47 @@ pub enum RecordError {
     },
 }
 
-/// Reads one line, with or without its line feed.
+/// Reads one line by itself. Whoever reads many takes a [`Decoder`], which is faster.
 ///
 /// # Errors
 ///
-/// See [`RecordError`]. Commit lines are not records; `reader` deals with them.
+/// See [`Decoder::decode`].
 pub fn decode(line: &[u8]) -> Result<Event, RecordError> {
-    let head: Head<'_> = match Head::quick(line) {
-        Some(head) => head,
-        None => serde_json::from_slice(line)?,
-    };
-    if head.v > RECORD_VERSION {
-        return Err(head.newer());
-    }
-    match &*head.kind {
-        "decision" => serde_json::from_slice::<DecisionLine<'_>>(line)?.event(),
-        "outcome" => serde_json::from_slice::<OutcomeLine<'_>>(line)?.event(),
-        "reward" => serde_json::from_slice::<RewardLine<'_>>(line)?.event(),
-        "allocation" => serde_json::from_slice::<AllocationLine<'_>>(line)?.event(),
-        "policy" => serde_json::from_slice::<PolicyLine<'_>>(line)?.event(),
-        "retire" => serde_json::from_slice::<RetireLine<'_>>(line)?.event(),
-        "start" => serde_json::from_slice::<StartLine<'_>>(line)?.event(),
-        _ => Err(head.newer()),
+    Decoder::default().decode(line)
+}
+
+/// Reads lines one after the other. It remembers the policies, so that contexts share the names of their features, and have them
+/// all in the order of the policy file.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    memo: Memo,
+}
+
+impl Decoder {
+    /// Reads one line, with or without its line feed.
+    ///
+    /// # Errors
+    ///
+    /// See [`RecordError`]. Commit lines are not records; `reader` deals with them.
+    pub fn decode(&mut self, line: &[u8]) -> Result<Event, RecordError> {
+        let head: Head<'_> = match Head::quick(line) {
+            Some(head) => head,
+            None => serde_json::from_slice(line)?,
+        };
+        if head.v > RECORD_VERSION {
+            return Err(head.newer());
+        }
+        let memo = &mut self.memo;
+        match &*head.kind {
+            "decision" => serde_json::from_slice::<DecisionLine<'_>>(line)?.event(memo),
+            "outcome" => serde_json::from_slice::<OutcomeLine<'_>>(line)?.event(),
+            "reward" => serde_json::from_slice::<RewardLine<'_>>(line)?.event(memo),
+            "allocation" => serde_json::from_slice::<AllocationLine<'_>>(line)?.event(),
+            "policy" => serde_json::from_slice::<PolicyLine<'_>>(line)?.event(memo),
+            "retire" => serde_json::from_slice::<RetireLine<'_>>(line)?.event(),
+            "start" => serde_json::from_slice::<StartLine<'_>>(line)?.event(),
+            _ => Err(head.newer()),
+        }
     }
 }
 
@@ -175,10 +197,17 @@ struct DecisionLine<'a> {
     allocation_version: &'a str,
     unit: Option<&'a str>,
     instead_of: Option<&'a str>,
+    #[serde(borrow)]
+    experiment: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    context: Option<ContextItem<'a>>,
+    #[serde(borrow)]
+    probabilities: Option<ProbabilitiesItem<'a>>,
 }
 
 impl DecisionLine<'_> {
-    fn event(&self) -> Result<Event, RecordError> {
+    fn event(self, memo: &mut Memo) -> Result<Event, RecordError> {
+        let decision = decode_unverified(self.id)?;
         let unit = self
             .unit
             .map(|text| parse_hex("unit", text, 16))
@@ -187,11 +216,22 @@ impl DecisionLine<'_> {
             .instead_of
             .map(|text| parse_hex("instead_of", text, 32))
             .transpose()?;
+        let name = self.experiment.as_deref().unwrap_or_default();
+        let probabilities = self
+            .probabilities
+            .map(|item| memo.probabilities(decision.experiment, name, &item))
+            .transpose()?;
+        let context = self.context.map(|item| {
+            Box::new(LoggedContext {
+                context: memo.context(decision.experiment, item),
+                probabilities: probabilities.unwrap_or_default(),
+            })
+        });
         Ok(Event::Decided(LoggedDecision {
-            decision: decode_unverified(self.id)?,
+            decision,
             unit: unit.map(|hash| UnitHash(hash as u64)),
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
-            context: None,
+            context,
             instead_of: instead_of.map(|number| SequenceKey {
                 origin: (number >> 64) as u64,
                 worker: (number >> 48) as u16,
@@ -240,12 +280,15 @@ struct RewardLine<'a> {
     #[serde(borrow)]
     reward_id: Option<Cow<'a, str>>,
     client_at: Option<&'a str>,
+    #[serde(borrow)]
+    context: Option<ContextItem<'a>>,
 }
 
 impl RewardLine<'_> {
-    fn event(self) -> Result<Event, RecordError> {
+    fn event(self, memo: &mut Memo) -> Result<Event, RecordError> {
+        let decision = decode_unverified(self.id)?;
         Ok(Event::Rewarded(Box::new(Rewarded {
-            decision: decode_unverified(self.id)?,
+            decision,
             received: parse_time("at", self.at)?,
             at: self
                 .client_at
@@ -255,7 +298,9 @@ impl RewardLine<'_> {
             id: self.reward_id.map(|id| id.into_owned().into_boxed_str()),
             value: self.reward.unwrap_or(f64::NAN),
             label: self.label.map(LabelItem::label),
-            context: None,
+            context: self
+                .context
+                .map(|item| Box::new(memo.context(decision.experiment, item))),
             verdict: Verdict::ALL
                 .into_iter()
                 .find(|verdict| verdict.as_str() == self.status)
@@ -300,6 +345,7 @@ struct PolicyLine<'a> {
     #[serde(borrow)]
     label: Option<LabelRuleItem<'a>>,
     statistics: Option<Statistics>,
+    context: Option<ContextRule>,
     #[serde(borrow)]
     arms: Vec<ArmItem<'a>>,
     text: String,
@@ -313,11 +359,11 @@ struct ArmItem<'a> {
 }
 
 impl PolicyLine<'_> {
-    fn event(self) -> Result<Event, RecordError> {
+    fn event(self, memo: &mut Memo) -> Result<Event, RecordError> {
         let version = parse_hex("policy_version", self.policy_version, 12)? as u64;
         let mut policy_version = [0; 6];
         policy_version.copy_from_slice(&version.to_be_bytes()[2..]);
-        Ok(Event::PolicyAdopted(Box::new(PolicyAdopted {
+        let policy = PolicyAdopted {
             at: parse_time("at", self.at)?,
             name: name("experiment", self.experiment)?,
             experiment: experiment_id(self.experiment_id)?,
@@ -327,7 +373,7 @@ impl PolicyLine<'_> {
             reward_meaning: self.reward_meaning,
             reward: self.reward.rule()?,
             label: self.label.map(LabelRuleItem::rule).transpose()?,
-            context: None,
+            context: self.context.map(Arc::new),
             statistics: self.statistics.unwrap_or_default(),
             arms: self
                 .arms
@@ -335,7 +381,9 @@ impl PolicyLine<'_> {
                 .map(|item| Ok((arm_id(item.arm_id)?, name("arm", item.arm)?, item.version)))
                 .collect::<Result<_, RecordError>>()?,
             text: Arc::from(self.text),
-        })))
+        };
+        memo.adopt(&policy);
+        Ok(Event::PolicyAdopted(Box::new(policy)))
     }
 }
 

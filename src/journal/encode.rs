@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::RECORD_VERSION;
+use super::context::{arm_key, write_context, write_unnamed_key};
 use super::scalar::{TimeWriter, write_decimal, write_hex, write_json};
 use crate::clock::Timestamp;
 use crate::decision_id::Keys;
@@ -32,6 +33,8 @@ struct ArmEntry {
     name: Name,
     /// `,"experiment":"…","arm":"…"`, ready to be copied into a line.
     fields: Box<[u8]>,
+    /// `"…":`, its key among probabilities.
+    key: Box<[u8]>,
 }
 
 impl Directory {
@@ -39,11 +42,12 @@ impl Directory {
     pub fn adopt(&mut self, policy: &PolicyAdopted) {
         self.experiments
             .insert(policy.experiment, policy.name.clone());
-        for (arm, name, _) in &policy.arms {
+        for (arm, name, version) in &policy.arms {
             let fields = format!(",\"experiment\":\"{}\",\"arm\":\"{name}\"", policy.name);
             let entry = ArmEntry {
                 name: name.clone(),
                 fields: fields.into_bytes().into_boxed_slice(),
+                key: arm_key(&policy.name, *arm, name, version),
             };
             self.arms.insert((policy.experiment, *arm), entry);
         }
@@ -194,6 +198,10 @@ impl Encoder {
             push(line, ",\"statistics\":");
             write_json(line, &policy.statistics);
         }
+        if let Some(context) = &policy.context {
+            push(line, ",\"context\":");
+            write_json(line, context.features());
+        }
         push(line, ",\"arms\":[");
         for (index, (arm, name, version)) in policy.arms.iter().enumerate() {
             push(
@@ -257,6 +265,32 @@ impl Encoder {
             write_hex(line, sequence_number(sequence), 32);
             push(line, "\"");
         }
+        if let Some(logged) = &logged.context {
+            write_context(line, &logged.context);
+            self.drawn_from(line, decision, &logged.probabilities);
+        }
+    }
+
+    /// `,"probabilities":{…}`: what was drawn from, where that depends on the context.
+    fn drawn_from(&self, line: &mut Vec<u8>, decision: &Decision, probabilities: &[(ArmId, f64)]) {
+        if probabilities.is_empty() {
+            return;
+        }
+        // Names say which arms are meant only beside the experiment's name.
+        let arms = &self.directory.arms;
+        let named = arms.contains_key(&(decision.experiment, decision.arm));
+        push(line, ",\"probabilities\":{");
+        for (index, (arm, probability)) in probabilities.iter().enumerate() {
+            if index > 0 {
+                push(line, ",");
+            }
+            match arms.get(&(decision.experiment, *arm)) {
+                Some(entry) if named => line.extend_from_slice(&entry.key),
+                _ => write_unnamed_key(line, *arm),
+            }
+            write_json(line, probability);
+        }
+        push(line, "}");
     }
 
     fn outcome(&mut self, line: &mut Vec<u8>, outcome: &Outcome) {
@@ -302,6 +336,9 @@ impl Encoder {
             // Not the shared writer: the clients' times would push the server's second out of it.
             TimeWriter::new().write(line, at);
             push(line, "\"");
+        }
+        if let Some(context) = &rewarded.context {
+            write_context(line, context);
         }
     }
 }

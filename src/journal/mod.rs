@@ -14,6 +14,7 @@
 //!   pages and would call the next sync a success: the groups are rewritten to a new segment, under the same numbers.
 //! - A group is folded whole or not at all, and once, however often it was rewritten.
 
+mod context;
 pub mod decode;
 pub mod encode;
 pub mod lock;
@@ -28,7 +29,7 @@ pub(crate) mod memory;
 
 pub use encode::{Directory, Encoder};
 pub use lock::{DataLock, LockError};
-pub use recover::{Recovered, RecoveryError, Report, recover, scan};
+pub use recover::{Recovered, RecoveryError, Report, Search, recover, scan, search};
 pub use storage::{FileStorage, Storage};
 pub use writer::{Backlogged, Durability, Options, Position, Writer};
 

@@ -1,5 +1,5 @@
 //! Walks all segments in order and gives each event once: at a start ([`recover`], which also repairs) and for commands
-//! that only look ([`scan`]).
+//! that only look ([`scan`], and [`search`] for those that look for a few lines among many).
 //!
 //! A group is read whole before any of its events is given, so it is folded whole or not at all. Replay never judges:
 //! what an event means was decided when it was written.
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use memchr::memchr_iter;
 
-use super::decode::{RecordError, decode};
+use super::decode::{Decoder, RecordError};
 use super::encode::Directory;
 use super::reader::{Chunk, Chunks, Group};
 use super::storage::Storage;
@@ -65,7 +65,7 @@ pub struct Report {
     pub segments: u64,
     /// Groups folded.
     pub groups: u64,
-    /// Events folded.
+    /// Events folded; of a search those that were wanted.
     pub events: u64,
     /// Groups that were there before, rewritten after a failed commit: not folded again.
     pub repeated_groups: u64,
@@ -111,7 +111,7 @@ pub fn recover<S: Storage>(
     storage: &S,
     sink: impl FnMut(Event),
 ) -> Result<Recovered, RecoveryError> {
-    Walk::new(storage, true).run(sink)
+    Walk::new(storage, true).run(&mut All(sink))
 }
 
 /// As [`recover`], but changes nothing: what would be cut or copied is only reported. Also for the journal of a running
@@ -121,13 +121,57 @@ pub fn recover<S: Storage>(
 ///
 /// See [`RecoveryError`].
 pub fn scan<S: Storage>(storage: &S, sink: impl FnMut(Event)) -> Result<Recovered, RecoveryError> {
-    Walk::new(storage, false).run(sink)
+    Walk::new(storage, false).run(&mut All(sink))
+}
+
+/// What is looked for in a journal.
+pub trait Search {
+    /// Whether a line (without its line feed) is to be decoded and given. Asked of every line, so it should look at bytes.
+    fn wants(&mut self, line: &[u8]) -> bool;
+
+    /// An event whose line was wanted.
+    fn event(&mut self, event: Event);
+
+    /// So many segments are read, of so many.
+    fn progress(&mut self, _done: u64, _segments: u64) {}
+
+    /// Whether all is found: later segments are not read.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+/// As [`scan`], but decodes and counts only the lines that `search` wants. Lines that it does not want may be of a newer release. Checksums
+/// are checked of all. The directory has the names in the `policy` records that were wanted.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn search<S: Storage>(
+    storage: &S,
+    search: &mut impl Search,
+) -> Result<Recovered, RecoveryError> {
+    Walk::new(storage, false).run(search)
+}
+
+/// Wants everything.
+struct All<F>(F);
+
+impl<F: FnMut(Event)> Search for All<F> {
+    fn wants(&mut self, _line: &[u8]) -> bool {
+        true
+    }
+
+    fn event(&mut self, event: Event) {
+        (self.0)(event);
+    }
 }
 
 struct Walk<'a, S: Storage> {
     storage: &'a S,
     repair: bool,
     found: Recovered,
+    decoder: Decoder,
     /// Number and checksum of the last groups.
     seen: VecDeque<(u64, u32)>,
     /// The events of the group being read.
@@ -142,26 +186,35 @@ impl<'a, S: Storage> Walk<'a, S> {
             storage,
             repair,
             found: Recovered::default(),
+            decoder: Decoder::default(),
             seen: VecDeque::with_capacity(REMEMBERED),
             events: Vec::new(),
             last: None,
         }
     }
 
-    fn run(mut self, mut sink: impl FnMut(Event)) -> Result<Recovered, RecoveryError> {
+    fn run(mut self, search: &mut impl Search) -> Result<Recovered, RecoveryError> {
         let segments = self
             .storage
             .list()
             .map_err(|source| io_error("list the segments", source))?;
         let mut bytes = Vec::new();
         for (index, segment) in segments.iter().enumerate() {
-            self.storage.read(*segment, &mut bytes).map_err(|source| {
-                io_error(&format!("read {}", self.storage.name(*segment)), source)
-            })?;
+            match self.storage.read(*segment, &mut bytes) {
+                // Whoever only looks may be overtaken by the process that owns the journal and deletes old segments.
+                Err(error) if !self.repair && error.kind() == io::ErrorKind::NotFound => continue,
+                read => read.map_err(|source| {
+                    io_error(&format!("read {}", self.storage.name(*segment)), source)
+                })?,
+            }
             self.found.report.segments += 1;
             self.found.position.segment = segment.saturating_add(1);
             let last = index + 1 == segments.len();
-            self.segment(*segment, &bytes, last, &mut sink)?;
+            self.segment(*segment, &bytes, last, search)?;
+            search.progress(index as u64 + 1, segments.len() as u64);
+            if search.is_done() {
+                break;
+            }
         }
         Ok(self.found)
     }
@@ -171,11 +224,11 @@ impl<'a, S: Storage> Walk<'a, S> {
         segment: u64,
         bytes: &[u8],
         last: bool,
-        sink: &mut impl FnMut(Event),
+        search: &mut impl Search,
     ) -> Result<(), RecoveryError> {
         for chunk in Chunks::new(bytes) {
             match chunk {
-                Chunk::Group(group) => self.group(segment, bytes, &group, sink)?,
+                Chunk::Group(group) => self.group(segment, bytes, &group, search)?,
                 Chunk::Damaged(range) => {
                     self.damage(segment, bytes, range, "its checksum does not fit".into())?;
                 }
@@ -203,7 +256,7 @@ impl<'a, S: Storage> Walk<'a, S> {
         segment: u64,
         bytes: &[u8],
         group: &Group,
-        sink: &mut impl FnMut(Event),
+        search: &mut impl Search,
     ) -> Result<(), RecoveryError> {
         let key = (group.number, group.crc);
         if group.number < self.found.position.group {
@@ -213,7 +266,7 @@ impl<'a, S: Storage> Walk<'a, S> {
             }
             self.found.report.misnumbered_groups += 1;
         }
-        match self.read_events(bytes, group.lines.clone()) {
+        match self.read_events(bytes, group.lines.clone(), search) {
             Ok(()) => {}
             Err((offset, source @ RecordError::Newer { .. })) => {
                 let segment = self.storage.name(segment);
@@ -239,7 +292,7 @@ impl<'a, S: Storage> Walk<'a, S> {
             if let Event::PolicyAdopted(policy) = &event {
                 self.found.directory.adopt(policy);
             }
-            sink(event);
+            search.event(event);
         }
         Ok(())
     }
@@ -254,18 +307,22 @@ impl<'a, S: Storage> Walk<'a, S> {
         self.found.report.groups += 1;
     }
 
-    /// Reads all lines in `range`; an error says where its line begins.
+    /// Reads the wanted lines in `range`; an error says where its line begins.
     fn read_events(
         &mut self,
         bytes: &[u8],
         range: Range<usize>,
+        search: &mut impl Search,
     ) -> Result<(), (usize, RecordError)> {
         self.events.clear();
         let mut start = range.start;
         for end in memchr_iter(b'\n', &bytes[range.clone()]) {
             let end = range.start + end;
-            let event = decode(&bytes[start..end]).map_err(|error| (start, error))?;
-            self.events.push(event);
+            let line = &bytes[start..end];
+            if search.wants(line) {
+                let event = self.decoder.decode(line).map_err(|error| (start, error))?;
+                self.events.push(event);
+            }
             start = end + 1;
         }
         Ok(())

@@ -196,6 +196,11 @@ impl<S: Storage> Writer<S> {
         }
     }
 
+    /// Where it writes; to be read by who knows what has been committed.
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
     /// Bytes that wait for a commit.
     pub fn pending_bytes(&self) -> usize {
         self.closed_bytes + self.open.len()

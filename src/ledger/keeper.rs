@@ -10,12 +10,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::batches::{Batches, Place};
 use super::waiting::Waiting;
 use super::{
-    AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable, prospect,
+    AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable,
+    fold_again, prospect,
 };
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::attribute::{Claim, Judgement, Tentative};
 use crate::engine::event::{Event, PolicyAdopted};
-use crate::engine::fold::State;
+use crate::engine::fold::{Limits, Plans, State};
 use crate::experiment::Experiment;
 use crate::journal::{Storage, Writer};
 use crate::rewards::{Answer, Item};
@@ -49,7 +50,7 @@ pub(super) struct Keeper<S: Storage> {
     due: Vec<(Place, Claim)>,
     /// Those who wait until what they brought is durable, however long that takes.
     promised: Vec<Reply<Result<(), Unavailable>>>,
-    label_wait: u64,
+    limits: Limits,
     dropped_told: u64,
     revision: u64,
     tried: Stopwatch,
@@ -75,7 +76,7 @@ impl<S: Storage> Keeper<S> {
             waiting: Waiting::default(),
             due: Vec::new(),
             promised: Vec::new(),
-            label_wait: config.limits.label_wait,
+            limits: config.limits,
             dropped_told: 0,
             revision: 0,
             tried: Stopwatch::start(),
@@ -238,7 +239,7 @@ impl<S: Storage> Keeper<S> {
     }
 
     fn judge(&mut self, place: Place, claim: Claim, now: Timestamp) {
-        let deadline = claim.received.plus(self.label_wait);
+        let deadline = claim.received.plus(self.limits.label_wait);
         let now = if self.waiting.is_full() {
             deadline
         } else {
@@ -246,9 +247,13 @@ impl<S: Storage> Keeper<S> {
         };
         match self.state.judge(&mut self.tentative, claim, now) {
             Judgement::Judged(rewarded) => {
-                let verdict = rewarded.verdict;
+                let answer = if self.state.is_unlearned(&rewarded) {
+                    Answer::Unlearned
+                } else {
+                    Answer::Judged(rewarded.verdict)
+                };
                 if self.append(Event::Rewarded(rewarded)) {
-                    self.batches.answer(place, Answer::Judged(verdict));
+                    self.batches.answer(place, answer);
                 } else {
                     self.batches.refuse(place.batch, Unavailable::Failing);
                 }
@@ -283,10 +288,50 @@ impl<S: Storage> Keeper<S> {
     }
 
     fn prospects(&self, experiments: &[Arc<Experiment>]) -> Result<Vec<Prospect>, AdoptError> {
+        let plans: Plans = experiments
+            .iter()
+            .filter_map(|experiment| self.state.incomplete_for(experiment))
+            .flatten()
+            .collect();
+        let again = self.fold_again(&plans);
         experiments
             .iter()
-            .map(|experiment| prospect(&self.state, experiment, self.revision))
+            .map(|experiment| {
+                let refolded = again
+                    .as_ref()
+                    .filter(|_| plans.contains_key(&experiment.id));
+                prospect(refolded.unwrap_or(&self.state), experiment, self.revision)
+            })
             .collect()
+    }
+
+    /// Folds the journal again for policies that ask for what was not kept; `None` if none does, or if it cannot be read.
+    ///
+    /// Nothing else is journalled meanwhile: it takes about a second for a million events. What waits in the bounded queues stays there.
+    fn fold_again(&self, plans: &Plans) -> Option<State> {
+        if plans.is_empty() {
+            return None;
+        }
+        tracing::info!(
+            experiments = plans.len(),
+            "folding the journal again: a changed policy learns from what was not kept"
+        );
+        let now = self.state.advanced();
+        match fold_again(self.writer.storage(), self.limits, now, plans.clone()) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                tracing::warn!(%error, "the journal cannot be folded again: the changed policies start from their priors");
+                None
+            }
+        }
+    }
+
+    /// Makes up for what an adopted policy asks for and was not kept.
+    fn complete(&mut self) {
+        let plans = self.state.incomplete();
+        if let Some(again) = self.fold_again(&plans) {
+            self.state.complete(&plans, again);
+        }
     }
 
     /// Writes what is new about the policies. Everything else is durable and applied when this begins.
@@ -322,7 +367,9 @@ impl<S: Storage> Keeper<S> {
             .chain(adoption.allocations.iter().cloned())
             .collect();
         self.promise(events, reply);
-        self.commit();
+        if self.commit() {
+            self.complete();
+        }
     }
 
     /// Makes what is pending durable, applies it and answers for it. Whether the disk took it.
@@ -390,23 +437,5 @@ impl<S: Storage> Keeper<S> {
 }
 
 fn adopted(experiment: &Experiment, epoch: u16, at: Timestamp) -> Event {
-    Event::PolicyAdopted(Box::new(PolicyAdopted {
-        at,
-        name: experiment.name.clone(),
-        experiment: experiment.id,
-        version: experiment.version,
-        epoch,
-        declared_epoch: experiment.declared_epoch,
-        reward_meaning: experiment.reward_meaning(),
-        reward: experiment.reward,
-        label: experiment.label.clone(),
-        context: experiment.context.clone(),
-        statistics: experiment.policy.statistics(),
-        arms: experiment
-            .arms
-            .iter()
-            .map(|arm| (arm.id, arm.name.clone(), arm.version.clone()))
-            .collect(),
-        text: Arc::clone(&experiment.text),
-    }))
+    Event::PolicyAdopted(Box::new(PolicyAdopted::of(experiment, epoch, at)))
 }

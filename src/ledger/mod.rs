@@ -34,15 +34,15 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, Rewarded};
-use crate::engine::fold::{Limits, Replay, Standing, State};
+use crate::engine::fold::{Limits, Plans, Replay, Standing, State};
 use crate::engine::snapshot::Tally;
 use crate::experiment::Experiment;
 use crate::journal::{
     DataLock, Durability, Encoder, FileStorage, LockError, Options, RecoveryError, Report, Storage,
-    Writer, recover,
+    Writer, recover, scan,
 };
 use crate::rewards::{Answer, Item};
 use crate::secret::{SecretError, random_number};
@@ -338,6 +338,11 @@ fn open<S: Storage>(
     let mut replay = Replay::new(config.limits, now);
     let recovered = recover(&storage, |event| replay.push(&event))?;
     let mut state = replay.finish();
+    let plans = state.incomplete();
+    if !plans.is_empty() {
+        let again = fold_again(&storage, config.limits, now, plans.clone())?;
+        state.complete(&plans, again);
+    }
     let options = Options {
         durability: config.durability,
         ..Options::default()
@@ -357,6 +362,18 @@ fn open<S: Storage>(
     state.apply(&started);
     let report = recovered.report;
     Ok((state, writer, Opened { report, origin }))
+}
+
+/// The state that follows from the whole journal if these statistics are kept from its beginning.
+fn fold_again<S: Storage>(
+    storage: &S,
+    limits: Limits,
+    now: Timestamp,
+    plans: Plans,
+) -> Result<State, RecoveryError> {
+    let mut replay = Replay::new(limits, now).with_plans(plans);
+    scan(storage, |event| replay.push(&event))?;
+    Ok(replay.finish())
 }
 
 /// What an experiment's arms have earned, and where it stands.

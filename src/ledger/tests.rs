@@ -1,5 +1,7 @@
 //! The ledger's thread over a disk that fails on demand.
 
+mod contexts;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -16,6 +18,8 @@ use crate::experiment::reward::{
 use crate::experiment::{Arm, Matcher, PathRule, UpstreamRule};
 use crate::journal::memory::{Faults, MemoryStorage};
 use crate::policy::{ArmEvidence, Evidence, Policy, Posterior};
+
+mod refold;
 
 /// All arms alike until one has earned more, which then gets three quarters.
 #[derive(Debug)]

@@ -4,10 +4,13 @@
 //! so nothing here depends on their order.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use super::best::probability_best;
 use super::{ArmPrior, Posterior};
 use crate::experiment::reward::{Goal, RewardKind};
+use crate::stats::laplace::Laplace;
+use crate::stats::linear::Linear;
 use crate::stats::moments::Moments;
 
 /// Count, sum and spread of an arm's rewards; of discounted ones, each with its weight.
@@ -43,6 +46,25 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// That of several sets of rewards together.
+    pub fn of_all<'a>(parts: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let count: f64 = parts.clone().map(|part| part.count).sum();
+        let sum: f64 = parts.clone().map(|part| part.sum).sum();
+        let deviations = parts
+            .filter_map(|part| {
+                let apart = part.mean()? - sum / count;
+                Some(part.deviations + part.count * apart * apart)
+            })
+            .sum();
+        Self {
+            count,
+            sum,
+            deviations,
+        }
+    }
+}
+
 impl From<Moments> for Estimate {
     fn from(moments: Moments) -> Self {
         Self {
@@ -62,6 +84,15 @@ pub struct ImportanceSum {
     pub rewards: f64,
 }
 
+/// What an arm's rewards say in their contexts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Regressed {
+    /// Additive sums, discounted to now.
+    Linear(Arc<Linear>),
+    /// The posterior of a logistic regression.
+    Logistic(Arc<Laplace>),
+}
+
 /// What a policy sees of one arm.
 #[derive(Debug, Clone)]
 pub struct ArmEvidence {
@@ -73,10 +104,12 @@ pub struct ArmEvidence {
     pub earned: Estimate,
     /// Credited decisions of the epoch, undiscounted: the arm's age.
     pub credited: u64,
-    /// Sampled decisions that may yet be credited: made, their window open, nothing credited.
+    /// Sampled decisions in flight: their window is open, and nothing was learned of them yet.
     pub waiting: u64,
     /// Where the policy asks for it ([`Statistics::importance`](super::Statistics::importance)).
     pub importance: ImportanceSum,
+    /// Likewise ([`Statistics::regression`](super::Statistics::regression)).
+    pub regressed: Option<Regressed>,
 }
 
 impl ArmEvidence {
@@ -89,6 +122,7 @@ impl ArmEvidence {
             credited: moments.count(),
             waiting: 0,
             importance: ImportanceSum::default(),
+            regressed: None,
         }
     }
 }

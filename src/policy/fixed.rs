@@ -1,12 +1,12 @@
-//! A fixed split: each arm's weight is its share, whatever it earns. The classical A/B test.
+//! A fixed split: each arm's weight is its share, whatever it earns: `π_i = w_i / Σ_j w_j`. The classical A/B test.
 //!
-//! Weights are relative, so 99.5 and 0.5 give exactly half a percent, and a weight of 0 gives nothing.
+//! Weights are relative, so 99.5 and 0.5 give exactly half a percent, and a weight of 0 gives nothing. It takes no warm-up, because
+//! a cold arm's share would be the one it has anyway.
 
 use std::sync::Arc;
 
 use super::{
-    ANY_REWARD, ArmEvidence, Evidence, FLOOR, Policy, PolicyKind, Posterior, WARM_UP, posterior,
-    shares,
+    ANY_REWARD, ArmEvidence, Evidence, FLOOR, Policy, PolicyKind, Posterior, posterior, shares,
 };
 use crate::experiment::reward::RewardKind;
 
@@ -14,10 +14,15 @@ use crate::experiment::reward::RewardKind;
 pub const KIND: PolicyKind = PolicyKind {
     name: "fixed",
     summary: "A fixed split by the arms' weights: the classical A/B test",
-    fields: &[FLOOR, WARM_UP],
+    guide: "For a verdict: only under a fixed split do the textbook tests and intervals hold. Not for earning: a bad arm keeps its share \
+            to the end. Its pitfall is the reader who looks every day and stops when the p-value is small, and a weight changed on \
+            the way: each mixes other days into one arm than into the other.",
+    fields: &[FLOOR],
     example: "[policy.fixed]\n",
     explores: true,
     rewards: ANY_REWARD,
+    unit: true,
+    context: false,
     build: |_, _| Some(Arc::new(Fixed)),
 };
 

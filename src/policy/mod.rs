@@ -2,35 +2,53 @@
 //!
 //! The engine mixes the floor in and draws, once, in one place (`engine::allocate`, `engine::decide`), so the probability that
 //! is logged is the probability that was used. A policy value is parameters only: no state, clock, chance or I/O.
-//! What the arms have earned is additive ([`Moments`]) and the same for every context-free policy, so changing a
+//! What the arms have earned is additive ([`Moments`](crate::stats::moments::Moments)) and the same for every context-free policy, so changing a
 //! file's policy keeps it.
 //!
 //! **Adding a policy:** one new file in this folder with a type that implements [`Policy`] and a `KIND`, and its
 //! line in [`KINDS`]. The conformance tests walk that slice.
 
 pub mod best;
+pub mod contextual;
 mod density;
 pub mod epsilon_greedy;
 pub mod evidence;
+pub mod exp3;
 pub mod fixed;
-pub mod model;
 pub mod posterior;
 pub mod prior;
+pub mod softmax;
 pub mod statistics;
 pub mod thompson;
+pub mod top_two;
+pub mod ucb;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::document::{Default, Field, Kind, Range, Section};
 use crate::experiment::reward::RewardKind;
+use contextual::{epsilon_greedy_linear, lin_thompson, lin_ucb, logistic_thompson, square_cb};
 
-pub use evidence::{ArmEvidence, Estimate, Evidence, ImportanceSum};
-pub use model::{Model, Scratch};
-pub use statistics::{Memory, Regression, Statistics};
+pub use contextual::model::{Model, Scratch};
+pub use evidence::{ArmEvidence, Estimate, Evidence, ImportanceSum, Regressed};
+pub use statistics::{HALF_LIFE, Memory, Regression, SLIDING_WINDOW, Statistics};
 
 /// Every policy that a file can name.
-pub const KINDS: &[PolicyKind] = &[fixed::KIND, epsilon_greedy::KIND, thompson::KIND];
+pub const KINDS: &[PolicyKind] = &[
+    fixed::KIND,
+    epsilon_greedy::KIND,
+    thompson::KIND,
+    top_two::KIND,
+    ucb::KIND,
+    softmax::KIND,
+    exp3::KIND,
+    lin_thompson::KIND,
+    lin_ucb::KIND,
+    square_cb::KIND,
+    epsilon_greedy_linear::KIND,
+    logistic_thompson::KIND,
+];
 
 /// What a file has to know of a policy: its name, its parameters, and how to make it of them.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +57,10 @@ pub struct PolicyKind {
     pub name: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// The keys of its table, [`FLOOR`] and [`WARM_UP`] included.
+    /// When to use it, when not, and its pitfall: for the reference.
+    pub guide: &'static str,
+    /// The keys of its table: [`FLOOR`]; [`WARM_UP`], [`HALF_LIFE`], [`SLIDING_WINDOW`] and `prior` where they make sense; and its own.
+    /// A key that is not here is refused.
     pub fields: &'static [Field],
     /// A table that compiles with two arms and binary rewards, as TOML.
     pub example: &'static str,
@@ -47,6 +68,10 @@ pub struct PolicyKind {
     pub explores: bool,
     /// The rewards it can learn from, as the words of [`RewardKind::as_str`].
     pub rewards: &'static [&'static str],
+    /// Whether units may keep their arm.
+    pub unit: bool,
+    /// Whether it sees the features of a request.
+    pub context: bool,
     /// Makes the policy of its table, which has been checked against `fields`. What concerns several keys, or the
     /// reward, is reported through the section; `None` after an error.
     pub build: fn(&Section<'_>, Setting) -> Option<Arc<dyn Policy>>,
@@ -67,6 +92,11 @@ impl PolicyKind {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
+    /// Whether its table may have this key.
+    pub fn takes(&self, key: &str) -> bool {
+        self.fields.iter().any(|field| field.key == key)
+    }
+
     /// The floor of an experiment that gives none: 0 for policies that explore by themselves, else min(0.01, 0.1 / arms).
     pub fn default_floor(&self, arms: usize) -> f64 {
         if self.explores {
@@ -85,13 +115,13 @@ pub const FLOOR: Field = Field {
     key: "floor",
     kind: Kind::Number(Range::half_open(0.0, 1.0)),
     default: Default::Depends(
-        "0 for policies that explore by themselves (fixed, epsilon_greedy), else the lesser of 0.01 and 0.1 / arms",
+        "0 for policies that explore by themselves (the table above says which), else the lesser of 0.01 and 0.1 / arms",
     ),
     doc: "Least probability of each arm that can be drawn. Arms × floor must be below 1. Off-policy estimates and \
           intervals need one: 0.05 to 0.1 if they matter.",
 };
 
-/// `warm_up`, which every policy takes.
+/// `warm_up`, for policies whose shares follow the rewards.
 pub const WARM_UP: Field = Field {
     key: "warm_up",
     kind: Kind::Integer(0, 1_000_000_000),

@@ -95,6 +95,16 @@ pub const FIELDS: &[Field] = &[
     },
 ];
 
+/// The prior of arms that have none of their own, for policies that use one; read with [`read`].
+pub const PRIOR: Field = Field {
+    key: "prior",
+    kind: Kind::Table(FIELDS),
+    default: Default::Depends(
+        "{ alpha = 1.0, beta = 1.0 }; for real rewards { mean = 0.0, strength = 0.001, shape = 0.5, scale = 0.5 }",
+    ),
+    doc: "What is known of an arm before its first reward, unless the arm has a prior of its own. Its keys are those of `[prior]` above.",
+};
+
 /// The table at `key`, as a prior for this kind of reward. `None` when there is none, or when something is wrong with it, which is
 /// then reported. The section's field `key` has the kind `Kind::Table(prior::FIELDS)`.
 pub fn read(section: &Section<'_>, key: &'static str, reward: RewardKind) -> Option<ArmPrior> {

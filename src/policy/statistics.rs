@@ -6,6 +6,25 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::document::{self, Field, Kind, Section};
+
+/// `half_life`, for policies that may forget.
+pub const HALF_LIFE: Field = Field {
+    key: "half_life",
+    kind: Kind::Duration { zero: false },
+    default: document::Default::Off,
+    doc: "A reward weighs half as much once its decision is this old, a quarter at twice that, and so on: for a world that drifts. \
+          At least the reward's window. Priors never fade.",
+};
+
+/// `sliding_window`, for policies that may forget.
+pub const SLIDING_WINDOW: Field = Field {
+    key: "sliding_window",
+    kind: Kind::Duration { zero: false },
+    default: document::Default::Off,
+    doc: "Only decisions that are no older than this count: for a world that changes at once. Better several times the reward's window. \
+          At most one of half_life and sliding_window.",
+};
 
 /// Buckets of decision time in a half-life or a window.
 const BUCKETS: u64 = 32;
@@ -43,6 +62,16 @@ impl Statistics {
     }
 }
 
+impl From<Memory> for Statistics {
+    /// Counts and sums, as far back as the memory goes.
+    fn from(memory: Memory) -> Self {
+        Self {
+            memory,
+            ..Self::SCALAR
+        }
+    }
+}
+
 /// Which sums over contexts are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +100,27 @@ pub enum Memory {
 }
 
 impl Memory {
+    /// What [`HALF_LIFE`] and [`SLIDING_WINDOW`] say in a policy's table. Giving both is reported; that they are not shorter than the
+    /// reward's window is for the configuration to check.
+    pub fn read(section: &Section<'_>) -> Self {
+        match (
+            section.duration(HALF_LIFE.key),
+            section.duration(SLIDING_WINDOW.key),
+        ) {
+            (Some(_), Some(_)) => {
+                section.reject_key(
+                    SLIDING_WINDOW.key,
+                    "the past fades by `half_life` or ends with `sliding_window`, not both",
+                    "leave one of them out: `half_life` suits a world that drifts, `sliding_window` one that changes at once",
+                );
+                Self::Forever
+            }
+            (Some(span), None) => Self::HalfLife(span),
+            (None, Some(span)) => Self::SlidingWindow(span),
+            (None, None) => Self::Forever,
+        }
+    }
+
     /// Whether nothing is forgotten.
     pub fn is_forever(&self) -> bool {
         *self == Self::Forever
@@ -81,6 +131,15 @@ impl Memory {
         match self {
             Self::Forever => 0,
             Self::HalfLife(span) | Self::SlidingWindow(span) => span.div_ceil(BUCKETS).max(1),
+        }
+    }
+
+    /// How many buckets may count at a time.
+    pub fn buckets(self) -> u64 {
+        match self {
+            Self::Forever => 1,
+            Self::HalfLife(_) => BUCKETS * HALF_LIVES + 2,
+            Self::SlidingWindow(_) => BUCKETS + 2,
         }
     }
 

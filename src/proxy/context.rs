@@ -53,6 +53,14 @@ fn value(feature: &Feature, found: Found<'_>) -> Value {
     value.unwrap_or(Value::Missing)
 }
 
+/// A length may be stated as a number: whoever asks for a decision need not send the text.
+fn stated_value(encoding: &Encoding, json: &Json) -> Value {
+    match (encoding, json.as_f64()) {
+        (Encoding::Length(_), Some(length)) if length.is_finite() => Value::Number(length),
+        _ => encoding.read_json(json),
+    }
+}
+
 /// The context that a client states by the features' names.
 ///
 /// # Errors
@@ -73,7 +81,7 @@ pub fn stated(
         ));
     }
     let value = |feature: &Feature| match (given.get(&*feature.name), &feature.source) {
-        (Some(json), _) => feature.encoding.read_json(json),
+        (Some(json), _) => stated_value(&feature.encoding, json),
         (None, Source::Unit) => {
             unit.map_or(Value::Missing, |unit| feature.encoding.read_text(unit))
         }
@@ -167,6 +175,11 @@ mod tests {
         assert_eq!(context.values[1], Value::Missing);
         assert_eq!(context.values[3], Value::Number(3.0));
         assert_eq!(context.values[5], Value::Text("u-7".into()));
+        let given = serde_json::json!({"text": 17, "size": 1e5, "category": 3});
+        let context = stated(&rule(), given.as_object().unwrap(), None).unwrap();
+        assert_eq!(context.values[3], Value::Number(17.0));
+        assert_eq!(context.values[4], Value::Number(1e5));
+        assert_eq!(context.values[0], Value::Text("3".into()));
         let given = serde_json::json!({"categroy": "movies"});
         let error = stated(&rule(), given.as_object().unwrap(), None).unwrap_err();
         assert!(

@@ -224,12 +224,15 @@ fn answers_keep_the_order_and_tell_the_status() {
     let accepted = Answer::Judged(Verdict::Accepted);
     let late = Answer::Judged(Verdict::Late);
     let invalid = Answer::Invalid("not \"a\" number".to_owned());
-    assert_eq!(status(&[accepted.clone(), late.clone()]), 200);
+    assert_eq!(
+        status(&[accepted.clone(), late.clone(), Answer::Unlearned]),
+        200
+    );
     assert_eq!(status(&[accepted.clone(), invalid.clone()]), 207);
     assert_eq!(status(&[invalid.clone(), invalid.clone()]), 400);
     assert_eq!(
-        render(&[accepted, invalid, late]),
-        r#"{"results":[{"status":"accepted"},{"status":"invalid","error":"not \"a\" number"},{"status":"late"}]}"#
+        render(&[accepted, invalid, late, Answer::Unlearned]),
+        r#"{"results":[{"status":"accepted"},{"status":"invalid","error":"not \"a\" number"},{"status":"late"},{"status":"accepted","learned":false}]}"#
     );
 }
 

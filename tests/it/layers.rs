@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine", "json"],
     &["decision_id", "secret"],
     &["config", "journal", "rewards"],
+    &["simulate", "inspect"],
     &["ledger", "learner"],
     &["telemetry", "proxy"],
     &["reload"],

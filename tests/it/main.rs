@@ -12,11 +12,14 @@
 )]
 
 mod admin;
+mod context;
 mod decide;
 mod forward;
 mod harness;
+mod inspect;
 mod layers;
 mod reload;
 mod restart;
 mod reward;
 mod shutdown;
+mod simulate;

@@ -19,7 +19,7 @@ fn a_reward_counts_once_and_moves_the_posterior() {
     let a = Upstream::json("{}");
     let proxy = Proxy::stars("[policy.thompson]\n", &[&a, &a]);
     let before = proxy.arms("stars", "allocation");
-    assert_eq!(before, [0.5, 0.5]);
+    assert!(before.iter().all(|share| (share - 0.5).abs() < 1e-12));
     let (id, arm) = decide(&proxy);
     assert_eq!(proxy.reward(&reward(&id, 1.0)).statuses(), ["accepted"]);
     assert_eq!(proxy.reward(&reward(&id, 1.0)).statuses(), ["duplicate"]);

@@ -1,6 +1,8 @@
 //! Policy files to experiments: all of them, or every problem of all of them.
 
 mod arm;
+mod context;
+mod policy;
 mod sections;
 
 use std::sync::Arc;
@@ -8,11 +10,10 @@ use std::sync::Arc;
 use super::load::Loaded;
 use super::settings::Settings;
 use super::{fields, matching};
-use crate::document::{Document, Problem, Problems, Section, did_you_mean, quoted};
+use crate::document::{Document, Problem, Problems, Section};
 use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::RewardKind;
 use crate::experiment::{Arm, Experiment, UpstreamRule};
-use crate::policy::{self, Policy, PolicyKind, Setting};
 use arm::arm;
 use sections::{label, reward, unit};
 
@@ -121,22 +122,30 @@ impl File<'_> {
             .section("match")
             .and_then(|section| matching::read(&section));
         let unit = top.section("unit").map(|section| unit(&section));
-        let reward = top.section("reward").and_then(|section| {
-            self.check_retention(&section);
-            reward(&section)
+        let context = top
+            .has("context")
+            .then(|| context::read(top, self.settings.limits.features).map(Arc::new));
+        let rewards = top.section("reward");
+        let reward = rewards.as_ref().and_then(|section| {
+            self.check_retention(section);
+            reward(section)
         });
         let label = top
             .section("label")
             .map(|section| label(&section, reward.as_ref().map(|reward| reward.kind)));
         let upstream = self.upstream();
-        let arms = self.arms(name.as_ref(), reward.as_ref().map(|reward| reward.kind));
-        let policy = self.policy(
-            reward.as_ref().map(|reward| reward.kind),
-            arms.as_ref().map_or(0, |(arms, _)| arms.len()),
-        );
+        let kind = reward.as_ref().map(|reward| reward.kind);
+        let alternatives = top.sections("arm");
+        let arms = self.arms(&alternatives, name.as_ref(), kind);
+        let policy = self.policy(rewards.as_ref(), kind, &alternatives);
         let (arms, baseline) = arms?;
         let name = name?;
         let (policy, floor, warm_up) = policy?;
+        let reward = reward?;
+        let context = context.map_or(Some(None), |context| context.map(Some))?;
+        let dimension = context.as_ref().map_or(1, |rule| rule.dimension());
+        let statistics = policy.statistics();
+        policy::check_statistics(top, statistics, &reward, arms.len(), dimension);
         Some(Experiment {
             id: ExperimentId::of(&name),
             version: PolicyVersion::of(&name, &self.source.text),
@@ -146,8 +155,8 @@ impl File<'_> {
             declared_epoch: top.integer("epoch").map_or(1, |epoch| epoch as u16),
             matcher: matcher?,
             unit: unit.map_or(Some(None), |unit| unit.map(Some))?,
-            reward: reward?,
-            context: None,
+            reward,
+            context,
             label: label.map_or(Some(None), |label| label.map(Some))?,
             name,
             arms,
@@ -211,11 +220,11 @@ impl File<'_> {
 
     fn arms(
         &self,
+        sections: &[Section<'_>],
         experiment: Option<&Name>,
         reward: Option<RewardKind>,
     ) -> Option<(Vec<Arm>, usize)> {
         let top = &self.section;
-        let sections = top.sections("arm");
         let limit = self.settings.limits.arms;
         if top.has("arm") && sections.is_empty() {
             top.reject(
@@ -275,72 +284,5 @@ impl File<'_> {
             );
         }
         Some((arms, baselines.first().copied().unwrap_or(0)))
-    }
-
-    /// The policy, its floor and its warm-up.
-    fn policy(
-        &self,
-        reward: Option<RewardKind>,
-        arms: usize,
-    ) -> Option<(Arc<dyn Policy>, f64, u64)> {
-        let table = self.section.section_as_open("policy")?;
-        let given = table.given();
-        let known: Vec<&str> = policy::KINDS.iter().map(|kind| kind.name).collect();
-        for name in given.iter().filter(|name| !known.contains(&name.as_str())) {
-            let meant = did_you_mean(name, &known)
-                .map_or(String::new(), |word| format!("did you mean `{word}`? "));
-            table.reject_key(
-                name,
-                format!("there is no policy `{name}`"),
-                format!("{meant}this version has {}", quoted(&known)),
-            );
-        }
-        if given.len() != 1 {
-            let message = if given.is_empty() {
-                "there is no policy"
-            } else {
-                "there is more than one policy"
-            };
-            self.section.reject(
-                "policy",
-                message,
-                format!(
-                    "give exactly one [policy.KIND], with KIND one of {}",
-                    quoted(&known)
-                ),
-            );
-        }
-        let kind = PolicyKind::find(given.first()?)?;
-        let section = table.section_as(kind.name, kind.fields)?;
-        let floor = section
-            .number("floor")
-            .unwrap_or_else(|| kind.default_floor(arms));
-        if arms > 0 && floor * arms as f64 >= 1.0 {
-            let message =
-                format!("a floor of {floor} for {arms} arms leaves nothing to the policy");
-            section.reject(
-                "floor",
-                message,
-                format!("it is below 1 / {arms} = {:.4}", 1.0 / arms as f64),
-            );
-        }
-        if let Some(reward) = reward.filter(|reward| !kind.rewards.contains(&reward.as_str())) {
-            let message = format!(
-                "`{}` does not learn from {} rewards",
-                kind.name,
-                reward.as_str()
-            );
-            self.section.reject(
-                "policy",
-                message,
-                format!("it takes {} rewards", quoted(kind.rewards)),
-            );
-        }
-        let warm_up = section.integer("warm_up").unwrap_or(0) as u64;
-        let setting = Setting {
-            reward: reward?,
-            arms,
-        };
-        Some(((kind.build)(&section, setting)?, floor, warm_up))
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn unit(section: &Section<'_>) -> Option<UnitRule> {
 }
 
 /// A JSON pointer (RFC 6901): empty, or `/` and segments in which `~` is written `~0` and `/` is written `~1`.
-fn pointer(section: &Section<'_>, key: &str, text: &str) -> Option<String> {
+pub(super) fn pointer(section: &Section<'_>, key: &str, text: &str) -> Option<String> {
     let escapes = text
         .split('~')
         .skip(1)

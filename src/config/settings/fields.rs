@@ -1,6 +1,7 @@
 //! The keys of `pointsman.toml`: reading and the reference come from these tables.
 
 use crate::document::{Default, Field, Kind};
+use crate::experiment::context::MAX_DIMENSION;
 
 const fn field(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Field {
     Field {
@@ -99,6 +100,12 @@ const LIMITS: &[Field] = &[
         Kind::Integer(1, 100),
         "100",
         "Arms of an experiment.",
+    ),
+    field(
+        "features",
+        Kind::Integer(2, MAX_DIMENSION as i64),
+        "128",
+        "Numbers that an experiment's context makes, the intercept included. What contextual policies keep of each arm grows with its square.",
     ),
     size(
         "unit_key",

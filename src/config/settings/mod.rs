@@ -102,6 +102,8 @@ pub struct Limits {
     pub policy_files: usize,
     /// Arms of an experiment.
     pub arms: usize,
+    /// Numbers that a context makes, the intercept included.
+    pub features: usize,
     /// A unit's key.
     pub unit_key: usize,
     /// A request's body that is read because a value in it is asked for.

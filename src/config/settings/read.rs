@@ -289,6 +289,7 @@ impl<'d> Reading<'d> {
             policy_file: count("policy_file")?,
             policy_files: count("policy_files")?,
             arms: count("arms")?,
+            features: count("features")?,
             unit_key: count("unit_key")?,
             buffered_body: count("buffered_body")?,
             label_response: count("label_response")?,

@@ -4,13 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::fixture;
+use crate::policy::Memory;
 use crate::policy::epsilon_greedy::EpsilonGreedy;
 use crate::policy::fixed::Fixed;
 use crate::policy::posterior::posterior;
 use crate::policy::thompson::Thompson;
 use crate::stats::moments::Moments;
 
-const THOMPSON: Thompson = Thompson { prior: None };
+const THOMPSON: Thompson = Thompson {
+    prior: None,
+    memory: Memory::Forever,
+};
 
 fn rules(policy: &dyn Policy) -> Rules<'_> {
     Rules {
@@ -154,7 +158,7 @@ fn probability_best_is_computed_for_those_who_ask() {
     let thompson = allocate(&rules(&THOMPSON), &arms);
     for policy in [
         &Fixed as &dyn Policy,
-        &EpsilonGreedy { epsilon: 0.1 } as &dyn Policy,
+        &EpsilonGreedy::constant(0.1) as &dyn Policy,
     ] {
         let allotment = allocate(&rules(policy), &arms);
         assert_eq!(allotment.probability_best, None);
@@ -226,7 +230,7 @@ proptest! {
         warm_up in 0_u64..500,
         policy in 0..3_usize,
     ) {
-        let policies: [&dyn Policy; 3] = [&Fixed, &EpsilonGreedy { epsilon: 0.1 }, &THOMPSON];
+        let policies: [&dyn Policy; 3] = [&Fixed, &EpsilonGreedy::constant(0.1), &THOMPSON];
         let candidates: Vec<Candidate> = arms
             .iter()
             .map(|(weight, successes, failures, enabled, zero)| {

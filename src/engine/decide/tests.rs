@@ -95,6 +95,26 @@ fn the_same_key_draws_the_same_arm() {
     }
 }
 
+/// The journal leaves arms of probability 0 out of a decision's own probabilities.
+#[test]
+fn arms_of_probability_zero_may_be_left_out() {
+    let keys = DrawKeys::derive(&[1; 32]);
+    let all = [0.0, 0.1, 0.0, 0.2, 0.7, 0.0];
+    let kept: Vec<usize> = (0..all.len()).filter(|arm| all[*arm] > 0.0).collect();
+    let some: Vec<f64> = kept.iter().map(|arm| all[*arm]).collect();
+    for counter in 0..10_000_u64 {
+        let hash = keys.unit_hash(ExperimentId(1), "", &counter.to_le_bytes());
+        for unit in [None, Some(hash)] {
+            let draw = |probabilities: &[f64], arms: &[usize]| {
+                let ids = arms.iter().map(|arm| ArmId(*arm as u32));
+                draw_from(probabilities, ids, unit, sequence(counter), &keys)
+                    .map(|(arm, propensity)| (arms[arm], propensity))
+            };
+            assert_eq!(draw(&some, &kept), draw(&all, &[0, 1, 2, 3, 4, 5]));
+        }
+    }
+}
+
 #[test]
 fn the_baseline_serves_a_pause_and_when_no_arm_can_be_drawn() {
     let keys = DrawKeys::derive(&[1; 32]);

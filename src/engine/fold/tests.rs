@@ -1,6 +1,9 @@
-//! The fold and the judge together, case by case; `model` has the random histories.
+//! The fold and the judge together, case by case; `model` has the random histories, `memory` what policies may ask for.
 
+mod contexts;
+mod memory;
 mod model;
+mod regression;
 
 use std::sync::Arc;
 

@@ -12,6 +12,23 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal_v1")
 }
 
+/// The same version, with what contextual policies have added.
+fn contexts_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_contexts")
+}
+
+fn write_contexts() -> MemoryStorage {
+    let storage = MemoryStorage::default();
+    let mut writer = writer(&storage, Position::default());
+    for group in contexts::groups() {
+        for event in &group {
+            writer.append(event).unwrap();
+        }
+        writer.commit().unwrap();
+    }
+    storage
+}
+
 /// Two segments: a sync failed after the fourth group, which was rewritten to the second one.
 fn write() -> MemoryStorage {
     let storage = MemoryStorage::default();
@@ -54,4 +71,22 @@ fn version_1_is_what_this_release_writes() {
             String::from_utf8(frozen).unwrap()
         );
     }
+}
+
+#[test]
+fn version_1_with_contexts_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(contexts_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, contexts::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_contexts_is_what_this_release_writes() {
+    let [written] = &write_contexts().contents()[..] else {
+        panic!("one segment");
+    };
+    let frozen = fs::read_to_string(contexts_folder().join("000000000001.jsonl")).unwrap();
+    assert_eq!(String::from_utf8_lossy(written), frozen);
 }

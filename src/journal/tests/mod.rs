@@ -1,10 +1,12 @@
 //! The journal as a whole: records, crashes, failing disks, and the frozen fixture.
 
+mod contexts;
 mod crash;
 mod faults;
 mod fixture;
 mod records;
 mod samples;
+mod search;
 
 use super::encode::{Directory, Encoder};
 use super::memory::MemoryStorage;

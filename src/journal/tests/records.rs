@@ -44,6 +44,10 @@ fn the_page_shows_real_lines() {
         let text = line(event);
         assert!(page.contains(text.trim_end()), "not in the page: {text}");
     }
+    for event in [contexts::usual_decision(), contexts::usual_reward()] {
+        let text = contexts::line(contexts::policy(), &event);
+        assert!(page.contains(text.trim_end()), "not in the page: {text}");
+    }
     let shown = page.lines().filter(|line| line.starts_with("{\"type\""));
     for text in shown.filter(|line| !line.contains("\"type\":\"commit\"")) {
         decode(text.as_bytes()).unwrap();
