@@ -1,6 +1,6 @@
 //! `star-rating predict`: every variant's answer to every held-out review, as a table.
 //!
-//! The table holds no review text. It replays the models in milliseconds where a demo or a
+//! The table holds no review text, only how long it is. It replays the models in milliseconds where a demo or a
 //! comparison of policies would otherwise run BERT for every request.
 
 use std::collections::HashMap;
@@ -55,6 +55,8 @@ pub struct Row {
     pub product_category: String,
     /// The true stars.
     pub star_rating: u8,
+    /// Length of the text that was rated, in characters.
+    pub characters: usize,
     /// One answer per variant of the table.
     pub answers: Vec<Answer>,
 }
@@ -67,6 +69,9 @@ pub struct Table {
     /// The reviews, in the order of the review table.
     pub rows: Vec<Row>,
 }
+
+/// The columns before those of the variants.
+const COLUMNS: [&str; 4] = ["review_id", "product_category", "star_rating", "characters"];
 
 /// The committed table of all held-out reviews.
 pub fn committed_table() -> PathBuf {
@@ -110,6 +115,7 @@ pub fn predict(cache: &Cache, variants: &[Variant], reviews: &[&Review]) -> Resu
             review_id: review.review_id.clone(),
             product_category: review.product_category.clone(),
             star_rating: review.star_rating,
+            characters: review.text().chars().count(),
             answers: Vec::with_capacity(variants.len()),
         })
         .collect();
@@ -168,6 +174,7 @@ fn cached_answers(
             review_id: review.review_id.clone(),
             product_category: review.product_category.clone(),
             star_rating: review.star_rating,
+            characters: review.text().chars().count(),
             answers: vec![answer],
         });
         progress.advance(1);
@@ -205,7 +212,7 @@ fn rate(model: &Model, review: &Review) -> Result<Answer> {
     })
 }
 
-/// Changes whenever the variant would answer differently.
+/// Changes whenever the variant would answer differently, and with the columns of the table.
 fn fingerprint(variant: &Variant) -> Result<String> {
     let head = fs::read(&variant.head).with_context(|| {
         format!(
@@ -215,7 +222,8 @@ fn fingerprint(variant: &Variant) -> Result<String> {
     })?;
     let mut hasher = Sha256::new();
     hasher.update(format!(
-        "{} {} {} {}",
+        "{} {} {} {} {}",
+        COLUMNS.join(" "),
         variant.encoder,
         variant.layers,
         variant.pooling.name(),
@@ -252,13 +260,13 @@ fn report(variant: &Variant, table: &Table, index: usize, reviews: &[&Review]) -
 }
 
 impl Table {
-    /// Writes the table: `review_id`, `product_category`, `star_rating`, then per variant its stars
+    /// Writes the table: `review_id`, `product_category`, `star_rating`, `characters`, then per variant its stars
     /// in the column `NAME` and its latency in milliseconds in the column `NAME_ms`.
     ///
     /// # Errors
     /// When `out` fails.
     pub fn write(&self, out: &mut dyn Write) -> Result<()> {
-        write!(out, "review_id\tproduct_category\tstar_rating")?;
+        write!(out, "{}", COLUMNS.join("\t"))?;
         for variant in &self.variants {
             write!(out, "\t{variant}\t{variant}_ms")?;
         }
@@ -266,8 +274,8 @@ impl Table {
         for row in &self.rows {
             write!(
                 out,
-                "{}\t{}\t{}",
-                row.review_id, row.product_category, row.star_rating
+                "{}\t{}\t{}\t{}",
+                row.review_id, row.product_category, row.star_rating, row.characters
             )?;
             for answer in &row.answers {
                 write!(
@@ -290,11 +298,11 @@ impl Table {
         let header = lines.next().context("the table is empty")??;
         let columns: Vec<&str> = header.split('\t').collect();
         ensure!(
-            columns.starts_with(&["review_id", "product_category", "star_rating"])
-                && columns.len() % 2 == 1,
-            "line 1: expected review_id, product_category, star_rating, then two columns per variant"
+            columns.starts_with(&COLUMNS) && columns.len().is_multiple_of(2),
+            "line 1: expected {}, then two columns per variant",
+            COLUMNS.join(", ")
         );
-        let variants: Vec<String> = columns[3..]
+        let variants: Vec<String> = columns[COLUMNS.len()..]
             .iter()
             .step_by(2)
             .map(|name| (*name).to_owned())
@@ -327,9 +335,9 @@ impl Row {
     fn parse(line: &str, variants: usize) -> Result<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
         ensure!(
-            fields.len() == 3 + 2 * variants,
+            fields.len() == COLUMNS.len() + 2 * variants,
             "expected {} columns, found {}",
-            3 + 2 * variants,
+            COLUMNS.len() + 2 * variants,
             fields.len()
         );
         let stars = |field: &str| -> Result<u8> {
@@ -339,7 +347,7 @@ impl Row {
                 .filter(|stars| (1..=5).contains(stars))
                 .with_context(|| format!("expected 1 to 5 stars, found {field:?}"))
         };
-        let answers = fields[3..]
+        let answers = fields[COLUMNS.len()..]
             .as_chunks::<2>()
             .0
             .iter()
@@ -356,6 +364,9 @@ impl Row {
             review_id: fields[0].to_owned(),
             product_category: fields[1].to_owned(),
             star_rating: stars(fields[2])?,
+            characters: fields[3].parse().with_context(|| {
+                format!("expected a number of characters, found {:?}", fields[3])
+            })?,
             answers,
         })
     }
@@ -373,6 +384,7 @@ mod tests {
                 review_id: "WC1".to_owned(),
                 product_category: "Tops".to_owned(),
                 star_rating: 4,
+                characters: 120,
                 answers: vec![
                     Answer {
                         stars: 5,
@@ -396,12 +408,16 @@ mod tests {
             ("", "empty"),
             ("id\tstars\n", "line 1"),
             (
-                "review_id\tproduct_category\tstar_rating\ta\ta_ms\nWC1\tTops\t4\t5\n",
+                "review_id\tproduct_category\tstar_rating\tcharacters\ta\ta_ms\nWC1\tTops\t4\t9\t5\n",
                 "line 2",
             ),
             (
-                "review_id\tproduct_category\tstar_rating\ta\ta_ms\nWC1\tTops\t4\t6\t1.0\n",
+                "review_id\tproduct_category\tstar_rating\tcharacters\ta\ta_ms\nWC1\tTops\t4\t9\t6\t1.0\n",
                 "1 to 5 stars",
+            ),
+            (
+                "review_id\tproduct_category\tstar_rating\tcharacters\ta\ta_ms\nWC1\tTops\t4\tlong\t5\t1.0\n",
+                "a number of characters",
             ),
         ] {
             let message = format!("{:#}", Table::read(text.as_bytes()).unwrap_err());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -131,10 +132,22 @@ pub struct Args {
         value_name = "TOKEN"
     )]
     token: Option<String>,
+    /// A header to send with every review, for policy files that match by it; can be given again
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
     #[command(flatten)]
     traffic: TrafficArgs,
     #[command(flatten)]
     cache: CacheArgs,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("expected NAME=VALUE, as in x-experiment=by-category")?;
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} names no header"))?;
+    HeaderValue::from_str(value).map_err(|_| format!("{value:?} can be no header's value"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Runs `star-rating client`.
@@ -144,7 +157,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let pace = args.traffic.pace()?;
     let stream = args.traffic.stream(&args.cache.cache())?;
-    let proxy = Proxy::at(&args.proxy, args.token.as_deref())?;
+    let proxy = Proxy::at(&args.proxy, args.token.as_deref())?.with_headers(args.headers.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

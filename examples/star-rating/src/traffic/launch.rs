@@ -10,13 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::admin::Admin;
 use super::attached;
+use super::policy_file::PolicyKind;
 use super::process::{Process, free_ports};
 use super::proxy::Proxy;
 use crate::cache::{example_directory, write_atomically};
 use crate::clock::Stopwatch;
 use crate::console::note;
 
-/// The experiment's name: its policy file's stem.
+/// The experiment's name: the stem of its policy file in a run's folder, whatever the policy.
 pub const EXPERIMENT: &str = "star-rating";
 
 /// How long a start may take; recovery of a large journal included.
@@ -26,11 +27,16 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long a server that was asked to stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The repository's policy file for this experiment.
-pub fn committed_policy() -> PathBuf {
+/// The repository's policy file for policies of this kind.
+pub fn committed_policy(kind: PolicyKind) -> PathBuf {
+    let suffix = if kind.is_contextual() {
+        "-by-category"
+    } else {
+        ""
+    };
     example_directory()
         .join("../../policies")
-        .join(format!("{EXPERIMENT}.toml"))
+        .join(format!("{EXPERIMENT}{suffix}.toml"))
 }
 
 /// The `pointsman` binary: the one given; else, in the repository, a fresh build; else the one beside this program.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! stream (which review next) -- replay (when) -- proxy (the two HTTP calls) -- labels (the true stars, until they are taken)
-//!                                    `-- tally (what the client saw) -- standing (what others would have earned)
+//!                                    `-- tally (what the client saw) -- standing (what others would have earned), recent (who got it)
 //! client   the above against any running proxy
 //! demo     + process, launch (children), policy_file, admin (what the proxy believes); view -- table -- screen
 //! compare  + stand_in (model servers that answer from a table); many runs, one report
@@ -24,6 +24,7 @@ pub mod paint;
 pub mod policy_file;
 pub mod process;
 pub mod proxy;
+pub mod recent;
 pub mod replay;
 pub mod signals;
 pub mod standing;

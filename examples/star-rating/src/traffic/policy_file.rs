@@ -1,4 +1,4 @@
-//! Changes to a policy file that keep its comments: other endpoints, another policy, an edit while the proxy runs.
+//! Changes to a policy file that keep its comments: other endpoints, another policy, an edit while the proxy runs. And which headers it wants.
 //!
 //! This edits text. Whether the result is a valid policy file is for `pointsman check` and the proxy to say.
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-/// The policies that the demo can run.
+/// The policies that `demo` and `compare` can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum PolicyKind {
     /// Learns: each arm's share is the probability that it is the best.
@@ -19,6 +19,12 @@ pub enum PolicyKind {
     /// Does not learn: the same share for every arm, an A/B test.
     #[value(name = "fixed")]
     Fixed,
+    /// Learns which arm is best for which review, from category and length: Thompson sampling on a linear regression.
+    #[value(name = "lin_thompson", aliases = ["lin-thompson", "contextual"])]
+    LinThompson,
+    /// Learns which arm is best for which review: the one with the best prediction gets all but a tenth.
+    #[value(name = "epsilon_greedy_linear", alias = "epsilon-greedy-linear")]
+    EpsilonGreedyLinear,
 }
 
 impl PolicyKind {
@@ -28,7 +34,14 @@ impl PolicyKind {
             Self::Thompson => "thompson",
             Self::EpsilonGreedy => "epsilon_greedy",
             Self::Fixed => "fixed",
+            Self::LinThompson => "lin_thompson",
+            Self::EpsilonGreedyLinear => "epsilon_greedy_linear",
         }
+    }
+
+    /// Whether it looks at the request.
+    pub fn is_contextual(self) -> bool {
+        matches!(self, Self::LinThompson | Self::EpsilonGreedyLinear)
     }
 }
 
@@ -58,6 +71,18 @@ impl PolicyFile {
             .collect()
     }
 
+    /// The headers, by name, that a request must have to belong to this experiment.
+    pub fn match_headers(&self) -> Vec<(String, String)> {
+        let headers = self
+            .0
+            .get("match")
+            .and_then(|matching| matching.get("headers")?.as_table_like());
+        let headers = headers.into_iter().flat_map(|headers| headers.iter());
+        headers
+            .filter_map(|(name, value)| Some((name.to_owned(), value.as_str()?.to_owned())))
+            .collect()
+    }
+
     /// Sends every arm's requests to the addresses that `endpoints` gives for its name.
     ///
     /// # Errors
@@ -77,15 +102,23 @@ impl PolicyFile {
     /// Runs another policy; its parameters are the documented defaults. The same policy keeps its table.
     ///
     /// # Errors
-    /// When `policy` is not a table.
+    /// When `policy` is not a table, or the policy looks at requests and the file does not say at what.
     pub fn set_policy(&mut self, kind: PolicyKind) -> Result<()> {
+        ensure!(
+            !kind.is_contextual() || self.0.contains_key("context"),
+            "{} needs a policy file with [context.NAME] tables, as policies/star-rating-by-category.toml has them",
+            kind.name()
+        );
         let policies = self.policies_mut()?;
         if policies.contains_key(kind.name()) {
             return Ok(());
         }
         policies.clear();
         let mut table = Table::new();
-        if kind == PolicyKind::EpsilonGreedy {
+        if matches!(
+            kind,
+            PolicyKind::EpsilonGreedy | PolicyKind::EpsilonGreedyLinear
+        ) {
             table["epsilon"] = value(0.1);
         }
         policies.insert(kind.name(), Item::Table(table));
@@ -114,7 +147,7 @@ impl PolicyFile {
             .context("[policy.KIND] is not a table")?;
         let (parameter, default) = match kind.as_str() {
             "fixed" => return self.double_weights(),
-            "epsilon_greedy" => ("epsilon", 0.1),
+            "epsilon_greedy" | "epsilon_greedy_linear" => ("epsilon", 0.1),
             _ => ("floor", 0.01),
         };
         let before = policy
@@ -168,6 +201,7 @@ mod tests {
     use super::*;
     use crate::predict::{Table, committed_table};
     use crate::traffic::launch::committed_policy;
+    use crate::traffic::proxy::CATEGORY_HEADER;
     use crate::variant::committed_directory;
 
     const FILE: &str = r#"# Which model?
@@ -244,6 +278,24 @@ endpoints = ["http://127.0.0.1:9002"]
     }
 
     #[test]
+    fn a_policy_that_looks_at_requests_needs_to_know_at_what() {
+        let mut file = PolicyFile::parse(FILE).unwrap();
+        let error = file.set_policy(PolicyKind::LinThompson).unwrap_err();
+        assert!(error.to_string().contains("[context.NAME]"), "{error}");
+        assert_eq!(file.to_string(), FILE);
+        let context = "[context.length]\njson = \"/features/0\"\ntype = \"length\"\n";
+        let mut file = PolicyFile::parse(&format!("{FILE}{context}")).unwrap();
+        file.set_policy(PolicyKind::EpsilonGreedyLinear).unwrap();
+        let text = file.to_string();
+        assert!(
+            text.contains("[policy.epsilon_greedy_linear]\nepsilon = 0.1\n")
+                && text.contains(context),
+            "{text}"
+        );
+        assert_eq!(file.explore_less().unwrap(), "epsilon 0.1 -> 0.05");
+    }
+
+    #[test]
     fn the_edit_fits_the_policy() {
         let mut file = PolicyFile::parse(FILE).unwrap();
         assert_eq!(file.explore_less().unwrap(), "floor 0.02 -> 0.01");
@@ -265,17 +317,44 @@ endpoints = ["http://127.0.0.1:9002"]
     }
 
     #[test]
-    fn every_arm_of_the_committed_file_has_a_variant_and_predictions() {
-        let text = std::fs::read_to_string(committed_policy()).unwrap();
-        let arms = PolicyFile::parse(&text).unwrap().arm_names();
-        assert!(arms.len() >= 4, "{arms:?}");
+    fn every_arm_of_the_committed_files_has_a_variant_and_predictions() {
         let table = Table::load(&committed_table()).unwrap();
+        let arms_of = |kind| {
+            let text = std::fs::read_to_string(committed_policy(kind)).unwrap();
+            PolicyFile::parse(&text).unwrap().arm_names()
+        };
+        let arms = arms_of(PolicyKind::Thompson);
+        assert!(arms.len() >= 4, "{arms:?}");
+        assert_eq!(arms, arms_of(PolicyKind::LinThompson));
         for arm in arms {
             assert!(
                 committed_directory().join(format!("{arm}.toml")).is_file(),
                 "{arm}"
             );
             assert!(table.variants.contains(&arm), "{arm}");
+        }
+    }
+
+    #[test]
+    fn the_committed_context_is_what_the_client_sends() {
+        let text = std::fs::read_to_string(committed_policy(PolicyKind::LinThompson)).unwrap();
+        let file = PolicyFile::parse(&text).unwrap();
+        assert_eq!(
+            file.match_headers(),
+            [("x-experiment".to_owned(), "by-category".to_owned())]
+        );
+        let category = &file.0["context"]["category"];
+        assert_eq!(category["header"].as_str(), Some(CATEGORY_HEADER));
+        let values = category["values"].as_array().unwrap();
+        let table = Table::load(&committed_table()).unwrap();
+        for value in values {
+            assert!(
+                table
+                    .rows
+                    .iter()
+                    .any(|row| Some(row.product_category.as_str()) == value.as_str()),
+                "no review's category is {value}"
+            );
         }
     }
 

@@ -13,6 +13,9 @@ use super::tally::Answered;
 /// A request that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The header with a review's product category.
+pub const CATEGORY_HEADER: &str = "x-product-category";
+
 /// The true stars of one decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
@@ -40,6 +43,7 @@ pub struct Proxy {
     http: reqwest::Client,
     base: String,
     token: Option<String>,
+    headers: Vec<(String, String)>,
 }
 
 #[derive(Serialize)]
@@ -77,7 +81,14 @@ impl Proxy {
             http,
             base: base.trim_end_matches('/').to_owned(),
             token: token.map(str::to_owned),
+            headers: Vec::new(),
         })
+    }
+
+    /// This proxy, asked with these headers as well: names and values.
+    #[must_use]
+    pub fn with_headers(self, headers: Vec<(String, String)>) -> Self {
+        Self { headers, ..self }
     }
 
     /// Has one review rated.
@@ -85,11 +96,15 @@ impl Proxy {
     /// # Errors
     /// A short reason when there is no usable answer.
     pub async fn rate(&self, item: &Item, user: usize) -> Result<Answered, String> {
-        let response = self
+        let mut request = self
             .http
             .post(format!("{}/v1/stars", self.base))
             .header("x-user-id", format!("user-{user}"))
-            .header("x-product-category", &item.category)
+            .header(CATEGORY_HEADER, &item.category);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let response = request
             .json(&Question {
                 features: [&item.text],
             })

@@ -145,6 +145,7 @@ impl Sender {
         }
         let outcome = Outcome {
             item: index,
+            domain: item.domain,
             stars: item.stars,
             latency: now.saturating_sub(due),
             answer,

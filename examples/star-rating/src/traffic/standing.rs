@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::stream::Item;
 use super::tally::{Outcome, Tally};
 use crate::predict::Table;
+use crate::reviews::Domain;
 
 /// Answers that differ from the table's by more than this share mean that the table is of other models.
 const MOST_MISMATCHES: f64 = 0.01;
@@ -15,11 +16,51 @@ pub struct Counterfactual {
     arms: Vec<String>,
     /// Per item, whether each arm's answer is right; `None` where the table has no such review.
     right: Vec<Option<Vec<bool>>>,
-    /// Right answers that each arm would have given to the requests that were answered.
-    correct: Vec<u64>,
-    requests: u64,
+    /// In the order of [`Domain::ALL`].
+    counts: [Counts; 3],
     mismatches: u64,
 }
+
+/// The answered requests of one kind of review; lists are in the order of the arms.
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    requests: u64,
+    /// Right answers that each arm would have given to all of them.
+    known: Vec<u64>,
+    /// What each arm answered.
+    answered: Vec<u64>,
+    /// How much of that is right.
+    correct: Vec<u64>,
+}
+
+impl Counts {
+    fn of(arms: usize) -> Self {
+        Self {
+            requests: 0,
+            known: vec![0; arms],
+            answered: vec![0; arms],
+            correct: vec![0; arms],
+        }
+    }
+
+    /// Each arm's accuracy had it answered everything.
+    fn known(&self) -> Vec<f64> {
+        let share = |correct: &u64| *correct as f64 / self.requests as f64;
+        self.known.iter().map(share).collect()
+    }
+
+    /// Each arm's accuracy on what it was sent; `None` until every arm has answered.
+    fn measured(&self) -> Option<Vec<f64>> {
+        self.correct
+            .iter()
+            .zip(&self.answered)
+            .map(|(correct, answered)| (*answered > 0).then(|| *correct as f64 / *answered as f64))
+            .collect()
+    }
+}
+
+/// One kind of review: its share of the traffic, and each arm's accuracy on it.
+type Accuracies = (Domain, f64, Vec<f64>);
 
 impl Counterfactual {
     /// Takes the answers of `arms` to `items` from `table`; what the table lacks stays unknown.
@@ -30,8 +71,7 @@ impl Counterfactual {
         Self {
             arms: arms.to_vec(),
             right,
-            correct: vec![0; arms.len()],
-            requests: 0,
+            counts: std::array::from_fn(|_| Counts::of(arms.len())),
             mismatches: 0,
         }
     }
@@ -41,41 +81,53 @@ impl Counterfactual {
         let Ok(answered) = &outcome.answer else {
             return;
         };
-        self.requests += 1;
+        let counts = &mut self.counts[outcome.domain as usize];
+        counts.requests += 1;
+        let is_right = answered.predicted == outcome.stars;
+        let arm = self.arms.iter().position(|arm| *arm == answered.arm);
+        if let Some(arm) = arm {
+            counts.answered[arm] += 1;
+            counts.correct[arm] += u64::from(is_right);
+        }
         let Some(right) = self.right.get(outcome.item).and_then(Option::as_ref) else {
             self.mismatches += 1;
             return;
         };
-        for (correct, right) in self.correct.iter_mut().zip(right) {
-            *correct += u64::from(*right);
+        for (known, right) in counts.known.iter_mut().zip(right) {
+            *known += u64::from(*right);
         }
-        let expected = self
-            .arms
-            .iter()
-            .position(|arm| *arm == answered.arm)
-            .and_then(|arm| right.get(arm));
-        if expected != Some(&(answered.predicted == outcome.stars)) {
+        if arm.and_then(|arm| right.get(arm)) != Some(&is_right) {
             self.mismatches += 1;
         }
     }
 
-    /// Each arm's accuracy had it answered everything; `None` if the table does not fit what was answered.
-    fn accuracies(&self) -> Option<Vec<f64>> {
-        let fits =
-            self.requests > 0 && self.mismatches as f64 <= MOST_MISMATCHES * self.requests as f64;
-        fits.then(|| {
-            self.correct
-                .iter()
-                .map(|correct| *correct as f64 / self.requests as f64)
-                .collect()
-        })
+    fn requests(&self) -> u64 {
+        self.counts.iter().map(|counts| counts.requests).sum()
     }
 
-    /// Each arm's accuracy on what it was sent; `None` until every arm has answered.
-    fn measured(&self, tally: &Tally) -> Option<Vec<f64>> {
-        self.arms
-            .iter()
-            .map(|arm| tally.arms.get(arm)?.accuracy())
+    /// Whether the table fits what was answered.
+    fn fits(&self) -> bool {
+        let requests = self.requests();
+        requests > 0 && self.mismatches as f64 <= MOST_MISMATCHES * requests as f64
+    }
+
+    /// Every arm's accuracy on every kind of review that was sent: known if the table fits, else measured; `None` until there is something to
+    /// measure. Kind by kind, because a policy that looks at requests sends each arm what it is good at.
+    fn accuracies(&self) -> Option<Vec<Accuracies>> {
+        let fits = self.fits();
+        let requests = self.requests() as f64;
+        Domain::ALL
+            .into_iter()
+            .zip(&self.counts)
+            .filter(|(_, counts)| counts.requests > 0)
+            .map(|(domain, counts)| {
+                let accuracies = if fits {
+                    counts.known()
+                } else {
+                    counts.measured()?
+                };
+                Some((domain, counts.requests as f64 / requests, accuracies))
+            })
             .collect()
     }
 }
@@ -102,7 +154,7 @@ fn answers(table: &Table, arms: &[String], items: &Arc<[Item]>) -> Option<Vec<Op
     Some(answers.collect())
 }
 
-/// Accuracy earned, beside its two yardsticks.
+/// Accuracy earned, beside its yardsticks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// What the traffic earned.
@@ -113,28 +165,42 @@ pub struct Standing {
     pub best_arm: String,
     /// What it would have earned.
     pub best: f64,
+    /// For each kind of review that was sent, the arm that would have earned most on it.
+    pub best_arms: Vec<(Domain, String)>,
+    /// What they would have earned together, each on its kind.
+    pub by_category: f64,
     /// Whether the yardsticks count the same reviews; else they are estimated from what each arm was sent.
     pub exact: bool,
 }
 
 impl Standing {
-    /// The standing so far; `None` until every arm has answered or the counterfactual is known.
+    /// The standing so far; `None` until every arm has answered reviews of each kind, or the counterfactual is known.
     pub fn of(tally: &Tally, counterfactual: &Counterfactual) -> Option<Self> {
         let earned = tally.accuracy()?;
-        let known = counterfactual.accuracies();
-        let exact = known.is_some();
-        let accuracies = known.or_else(|| counterfactual.measured(tally))?;
-        let (best, best_arm) = accuracies
-            .iter()
-            .zip(&counterfactual.arms)
-            .max_by(|a, b| a.0.total_cmp(b.0))?;
-        let uniform = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
+        let kinds = counterfactual.accuracies()?;
+        let alone = |arm: usize| -> f64 {
+            kinds
+                .iter()
+                .map(|(_, share, accuracies)| share * accuracies[arm])
+                .sum()
+        };
+        let alone: Vec<f64> = (0..counterfactual.arms.len()).map(alone).collect();
+        let (best, best_arm) = greatest(&alone, &counterfactual.arms)?;
+        let mut by_category = 0.0;
+        let mut best_arms = Vec::new();
+        for (domain, share, accuracies) in &kinds {
+            let (accuracy, arm) = greatest(accuracies, &counterfactual.arms)?;
+            by_category += share * accuracy;
+            best_arms.push((*domain, arm));
+        }
         Some(Self {
             earned,
-            uniform,
-            best_arm: best_arm.clone(),
-            best: *best,
-            exact,
+            uniform: alone.iter().sum::<f64>() / alone.len() as f64,
+            best_arm,
+            best,
+            best_arms,
+            by_category,
+            exact: counterfactual.fits(),
         })
     }
 
@@ -145,6 +211,13 @@ impl Standing {
     }
 }
 
+fn greatest(accuracies: &[f64], arms: &[String]) -> Option<(f64, String)> {
+    let pairs = accuracies.iter().zip(arms);
+    pairs
+        .max_by(|one, other| one.0.total_cmp(other.0))
+        .map(|(accuracy, arm)| (*accuracy, arm.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -153,11 +226,12 @@ mod tests {
     use crate::predict::{Answer, Row};
     use crate::traffic::tally::Answered;
 
-    fn row(id: usize, answers: [u8; 2]) -> Row {
+    fn row(id: usize, category: &str, answers: [u8; 2]) -> Row {
         Row {
             review_id: id.to_string(),
-            product_category: "Tops".to_owned(),
+            product_category: category.to_owned(),
             star_rating: 5,
+            characters: 10,
             answers: answers
                 .map(|stars| Answer {
                     stars,
@@ -175,21 +249,25 @@ mod tests {
             rows: rows
                 .into_iter()
                 .enumerate()
-                .map(|(id, answers)| row(id, answers))
+                .map(|(id, answers)| row(id, "Tops", answers))
                 .collect(),
         }
     }
 
     fn send(choices: &[(usize, &str)], with_table: bool) -> Option<Standing> {
-        let table = table();
-        let items: Arc<[Item]> = Item::of_table(&table).into();
+        send_of(&table(), choices, with_table)
+    }
+
+    fn send_of(table: &Table, choices: &[(usize, &str)], with_table: bool) -> Option<Standing> {
+        let items: Arc<[Item]> = Item::of_table(table).into();
         let arms = ["a".to_owned(), "b".to_owned()];
-        let mut counterfactual = Counterfactual::new(with_table.then_some(&table), &arms, &items);
+        let mut counterfactual = Counterfactual::new(with_table.then_some(table), &arms, &items);
         let mut tally = Tally::default();
         for (item, arm) in choices {
             let column = usize::from(*arm == "b");
             let outcome = Outcome {
                 item: *item,
+                domain: items[*item].domain,
                 stars: 5,
                 latency: Duration::from_millis(1),
                 answer: Ok(Answered {
@@ -231,6 +309,51 @@ mod tests {
         );
     }
 
+    /// Arm a is right on all clothing and half the movies, arm b on half the clothing and all movies.
+    fn table_of_kinds() -> Table {
+        let rows = [
+            ("Tops", [5, 5]),
+            ("Tops", [5, 1]),
+            ("Movies", [1, 5]),
+            ("Movies", [5, 5]),
+        ];
+        let rows = rows.into_iter().enumerate();
+        Table {
+            rows: rows
+                .map(|(id, (category, answers))| row(id, category, answers))
+                .collect(),
+            ..table()
+        }
+    }
+
+    #[test]
+    fn the_best_arm_of_each_category_beats_the_best_arm() {
+        let choices = [(0, "a"), (1, "a"), (1, "b"), (2, "b")];
+        let standing = send_of(&table_of_kinds(), &choices, true).unwrap();
+        assert_eq!((standing.best, standing.by_category), (0.75, 1.0));
+        assert_eq!(
+            standing.best_arms,
+            [
+                (Domain::Clothing, "a".to_owned()),
+                (Domain::Movies, "b".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn an_arm_that_was_sent_what_it_is_good_at_is_not_taken_for_the_best() {
+        // Arm b answers movies only, but for one text of clothing.
+        let choices = [(0, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "b"), (2, "b")];
+        let standing = send_of(&table_of_kinds(), &choices, false).unwrap();
+        // a: 1 on clothing, 0 on movies; b: 0 and 1. A third of the traffic is clothing.
+        assert_eq!(standing.best_arm, "b");
+        assert!((standing.best - 2.0 / 3.0).abs() < 1e-12, "{standing:?}");
+        assert!(
+            !standing.exact && standing.by_category == 1.0,
+            "{standing:?}"
+        );
+    }
+
     #[test]
     fn a_table_of_other_models_is_not_believed() {
         let table = table();
@@ -239,6 +362,7 @@ mod tests {
         let mut tally = Tally::default();
         let outcome = Outcome {
             item: 3,
+            domain: Domain::Clothing,
             stars: 5,
             latency: Duration::ZERO,
             answer: Ok(Answered {

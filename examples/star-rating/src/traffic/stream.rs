@@ -42,8 +42,8 @@ impl Item {
         }
     }
 
-    /// The reviews of a table of predictions, which holds no texts: their ids stand for them, which is all that a replaying
-    /// server needs.
+    /// The reviews of a table of predictions, which holds no texts: ids stand for them, which is all that a replaying server
+    /// needs, with blanks to the text's length, which a policy may look at (a text that is shorter than its id counts as long as that).
     pub fn of_table(table: &Table) -> Vec<Self> {
         table
             .rows
@@ -53,7 +53,7 @@ impl Item {
                 category: row.product_category.clone(),
                 domain: Domain::of_category(&row.product_category),
                 stars: row.star_rating,
-                text: row.review_id.clone(),
+                text: format!("{:width$}", row.review_id, width = row.characters),
             })
             .collect()
     }
@@ -180,6 +180,23 @@ mod tests {
         let most = counts.iter().step_by(3).max().unwrap();
         let least = counts.iter().step_by(3).min().unwrap();
         assert!(most - least <= 1, "{counts:?}");
+    }
+
+    #[test]
+    fn stand_in_texts_are_as_long_as_the_reviews() {
+        let row = |id: &str, characters| crate::predict::Row {
+            review_id: id.to_owned(),
+            product_category: "Tops".to_owned(),
+            star_rating: 5,
+            characters,
+            answers: Vec::new(),
+        };
+        let items = Item::of_table(&Table {
+            variants: Vec::new(),
+            rows: vec![row("WC1", 8), row("WC12345", 4)],
+        });
+        assert_eq!(items[0].text, "WC1     ");
+        assert_eq!(items[1].text, "WC12345");
     }
 
     #[test]

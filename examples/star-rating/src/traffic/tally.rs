@@ -5,11 +5,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::reviews::Domain;
+
 /// What became of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Index of the review that was sent.
     pub item: usize,
+    /// What kind of review it is.
+    pub domain: Domain,
     /// The review's true stars.
     pub stars: u8,
     /// From when the request was due to when its answer was read.
@@ -136,6 +140,7 @@ mod tests {
     fn outcome(arm: &str, predicted: u8, milliseconds: u64) -> Outcome {
         Outcome {
             item: 0,
+            domain: Domain::Clothing,
             stars: 5,
             latency: Duration::from_millis(milliseconds),
             answer: Ok(Answered {

@@ -76,6 +76,10 @@ fn the_best_variant_beats_the_best_constant_on_held_out_reviews() {
         .zip(&predicted)
         .filter(|(row, predicted)| row.answers[column].stars == **predicted)
         .count();
+    for (row, review) in table.rows.iter().zip(&held_out) {
+        assert_eq!(row.review_id, review.review_id);
+        assert_eq!(row.characters, review.text().chars().count(), "{row:?}");
+    }
     assert!(
         same >= 98,
         "{same} of 100 answers are those of the committed table"

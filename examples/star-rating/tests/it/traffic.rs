@@ -137,6 +137,7 @@ fn table() -> Table {
             review_id: format!("R{index}"),
             product_category: ["Tops", "Electronics", "Movies"][usize::from(index % 3)].to_owned(),
             star_rating: stars,
+            characters: 40,
             answers: [stars, poor]
                 .map(|stars| Answer {
                     stars,
@@ -256,7 +257,7 @@ fn stand_ins_answer_like_the_models_they_stand_for() {
         .unwrap();
     runtime.block_on(async {
         assert_eq!(
-            ask("good", "{\"features\": [\"R1\"]}").await,
+            ask("good", "{\"features\": [\"R1   \"]}").await,
             (200, "{\"predicted_label\": 2}\n".to_owned())
         );
         assert_eq!(
@@ -335,7 +336,12 @@ fn wrong_options_are_explained() {
             1,
             "--minutes must be a time of at least 0",
         ),
-        (vec!["demo", "--policy", "best"], 64, "thompson"),
+        (vec!["demo", "--policy", "best"], 64, "lin_thompson"),
+        (
+            vec!["client", "--header", "x-experiment"],
+            64,
+            "expected NAME=VALUE",
+        ),
         (vec!["compare", "--seeds", "0"], 1, "at least 1"),
         (
             vec!["compare", "--predictions", "/no/such/file"],
@@ -350,25 +356,29 @@ fn wrong_options_are_explained() {
     }
 }
 
-/// The whole path: the real proxy binary, built here if need be, learns which stand-in is right.
-#[test]
-fn the_real_proxy_learns_which_arm_is_right() {
-    let folder = tempfile::tempdir().unwrap();
-    let predictions = write(&folder.path().join("predictions.tsv"), |out| {
-        table().write(out).unwrap();
-    });
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/star-rating.toml");
-    let policy = std::fs::read_to_string(committed).unwrap();
-    // The committed policy file with two arms of other names.
-    let arms = policy.find("[[arm]]").unwrap();
-    let policy = format!(
-        "{}[[arm]]\nname = \"poor\"\nendpoints = [\"http://127.0.0.1:1\"]\n[[arm]]\nname = \"good\"\nendpoints = [\"http://127.0.0.1:1\"]\n",
-        &policy[..arms]
-    );
-    let policy = write(&folder.path().join("policy.toml"), |out| {
+/// A committed policy file with other arms, in `folder`; the arms' addresses are for `compare` to set.
+fn policy_of(folder: &Path, file: &str, arms: [&str; 2]) -> String {
+    let committed = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../policies")
+        .join(file);
+    let mut policy = std::fs::read_to_string(committed).unwrap();
+    policy.truncate(policy.find("[[arm]]").unwrap());
+    for arm in arms {
+        policy.push_str(&format!(
+            "[[arm]]\nname = \"{arm}\"\nendpoints = [\"http://127.0.0.1:1\"]\n"
+        ));
+    }
+    write(&folder.join(file), |out| {
         out.write_all(policy.as_bytes()).unwrap();
+    })
+}
+
+/// The report of 600 requests, 600 a second, under `policies`, on a third of each kind of review.
+fn compare(folder: &Path, table: &Table, policy_file: &str, policies: &str) -> serde_json::Value {
+    let predictions = write(&folder.join("predictions.tsv"), |out| {
+        table.write(out).unwrap();
     });
-    let arguments = [
+    let mut arguments = vec![
         "compare",
         "--requests",
         "600",
@@ -376,15 +386,10 @@ fn the_real_proxy_learns_which_arm_is_right() {
         "1",
         "--rate",
         "600",
-        "--format",
-        "json",
-        "--mix",
-        "Clothing=1,Electronics=1,Movies=1",
-        "--predictions",
-        &predictions,
-        "--policy-file",
-        &policy,
     ];
+    arguments.extend(["--mix", "Clothing=1,Electronics=1,Movies=1"]);
+    arguments.extend(["--format", "json", "--policies", policies]);
+    arguments.extend(["--predictions", &predictions, "--policy-file", policy_file]);
     let output = star_rating(&arguments);
     assert!(
         output.status.success(),
@@ -392,25 +397,107 @@ fn the_real_proxy_learns_which_arm_is_right() {
         String::from_utf8_lossy(&output.stderr)
     );
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["best_arm"], "good");
-    let runs = report["runs"].as_array().unwrap();
-    assert_eq!(runs.len(), 3, "{report:#}");
-    for run in runs {
+    for run in report["runs"].as_array().unwrap() {
         assert_eq!(
             (run["rewards"].as_u64(), run["failed"].as_u64()),
             (Some(600), Some(0)),
             "{run}"
         );
     }
+    report
+}
+
+fn result<'r>(report: &'r serde_json::Value, kind: &str) -> &'r serde_json::Value {
+    let policies = report["policies"].as_array().unwrap();
+    let mut results = policies.iter();
+    results.find(|result| result["policy"] == kind).unwrap()
+}
+
+/// The whole path: the real proxy binary, built here if need be, learns which stand-in is right.
+#[test]
+fn the_real_proxy_learns_which_arm_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy_of(folder.path(), "star-rating.toml", ["poor", "good"]);
+    let policies = "thompson,epsilon_greedy,fixed";
+    let report = compare(folder.path(), &table(), &policy, policies);
+    assert_eq!(report["best_arm"], "good");
+    assert_eq!(report["runs"].as_array().unwrap().len(), 3, "{report:#}");
     let share = |kind: &str| {
-        let policies = report["policies"].as_array().unwrap();
-        let result = policies
-            .iter()
-            .find(|result| result["policy"] == kind)
-            .unwrap();
-        result["best_arm_share"]["mean"].as_f64().unwrap()
+        let share = &result(&report, kind)["best_arm_share"]["mean"];
+        share.as_f64().unwrap()
     };
     assert!(share("thompson") > 0.8, "{report:#}");
     assert!(share("epsilon_greedy") > 0.7, "{report:#}");
     assert!((0.2..0.8).contains(&share("fixed")), "{report:#}");
+}
+
+/// Which of two arms is right depends on the category and the length, and the policy sees both as the client sends them.
+#[test]
+fn the_real_proxy_learns_which_arm_is_right_about_which_review() {
+    let folder = tempfile::tempdir().unwrap();
+    // One arm is right about clothing and short texts on electronics, the other about movies and long ones.
+    let rows = (0..48).map(|index: u8| {
+        let category = usize::from(index % 3);
+        let characters = if index.is_multiple_of(2) { 20 } else { 400 };
+        let first = category == 0 || (category == 1 && characters < 100);
+        Row {
+            review_id: format!("R{index}"),
+            product_category: ["Tops", "Electronics", "Movies"][category].to_owned(),
+            star_rating: 5,
+            characters,
+            answers: [first, !first]
+                .map(|right| Answer {
+                    stars: if right { 5 } else { 1 },
+                    latency_milliseconds: 1.0,
+                })
+                .to_vec(),
+        }
+    });
+    let table = Table {
+        variants: vec!["first".to_owned(), "second".to_owned()],
+        rows: rows.collect(),
+    };
+    let arms = ["first", "second"];
+    let policy = policy_of(folder.path(), "star-rating-by-category.toml", arms);
+    let policies = "lin_thompson,epsilon_greedy_linear,thompson";
+    let report = compare(folder.path(), &table, &policy, policies);
+    let late = |kind: &str| {
+        let late = &result(&report, kind)["late_over_best"]["mean"];
+        late.as_f64().unwrap()
+    };
+    // Either arm alone is right on half of all. A floor of 2 % and an epsilon of a tenth are never right on all.
+    assert!(late("lin_thompson") > 0.35, "{report:#}");
+    assert!(late("epsilon_greedy_linear") > 0.3, "{report:#}");
+    assert!(late("thompson") < 0.1, "{report:#}");
+    let shares = result(&report, "lin_thompson")["shares"]
+        .as_array()
+        .unwrap();
+    let of_first = |category: &str| {
+        let part = shares.iter().find(|part| part["category"] == category);
+        part.unwrap()["shares"][0]["mean"].as_f64().unwrap()
+    };
+    assert!(of_first("clothing") > 0.85, "{report:#}");
+    assert!(of_first("movies") < 0.15, "{report:#}");
+    // Told apart by length alone.
+    assert!((0.3..0.7).contains(&of_first("electronics")), "{report:#}");
+    assert_eq!(report["lead"]["plain"], "thompson");
+}
+
+#[test]
+fn a_policy_that_looks_at_reviews_needs_a_file_that_says_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = policy_of(folder.path(), "star-rating.toml", ["poor", "good"]);
+    let output = star_rating(&[
+        "compare",
+        "--policy-file",
+        &policy,
+        "--policies",
+        "contextual",
+    ]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("star-rating.toml: lin_thompson needs a policy file with [context.NAME]"),
+        "{message}"
+    );
 }

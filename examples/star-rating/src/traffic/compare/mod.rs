@@ -6,7 +6,9 @@
 
 pub mod report;
 pub mod stand_in;
+mod text;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use super::launch::{EXPERIMENT, Pointsman, RunDirectory, committed_policy, find_
 use super::mix::Mix;
 use super::paint::grouped;
 use super::policy_file::{PolicyFile, PolicyKind};
+use super::proxy::Proxy;
+use super::recent::Recent;
 use super::replay::{Arrivals, Pace, replay};
 use super::signals::stop_signal;
 use super::standing::{Counterfactual, Standing};
@@ -30,13 +34,18 @@ use super::tally::{Outcome, Tally};
 use crate::clock::Stopwatch;
 use crate::console::{Progress, Unit, line, note};
 use crate::predict::{Table, committed_table};
-use report::{Estimate, Report, Run, arm_accuracies, sum_up};
+use report::{CategoryShares, Estimate, Report, Run, arm_accuracies, sum_up};
 use stand_in::StandIns;
 
 /// How long labels that the proxy does not take are tried.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Acknowledged rewards are in the next snapshot, which follows within 100 ms.
 const SETTLING: Duration = Duration::from_millis(200);
+
+/// What "late" means: the last of so many parts of the requests.
+const LATE: usize = 5;
+/// Shares are counted over the last of so many parts of the requests.
+const LAST: usize = 10;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +71,7 @@ pub struct Args {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "thompson,epsilon_greedy,fixed",
+        default_value = "lin_thompson,epsilon_greedy_linear,thompson,epsilon_greedy,fixed",
         value_name = "KIND,..."
     )]
     policies: Vec<PolicyKind>,
@@ -76,7 +85,8 @@ pub struct Args {
     /// The variants' answers [default: the example's predictions.tsv]
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
-    /// The policy file to start from [default: the repository's policies/star-rating.toml]
+    /// The policy file to start from [default: the repository's policies/star-rating.toml, and star-rating-by-category.toml for policies
+    /// that look at the review]
     #[arg(long, value_name = "FILE")]
     policy_file: Option<PathBuf>,
     /// The pointsman binary [default: the one of this build]
@@ -123,7 +133,7 @@ pub fn run(args: &Args) -> Result<()> {
                 args.policies.len(),
                 args.mix
             ))?;
-            report.lines().iter().try_for_each(|row| line(row))
+            text::lines(&report).iter().try_for_each(|row| line(row))
         }
     }
 }
@@ -133,7 +143,8 @@ struct Comparison<'a> {
     args: &'a Args,
     table: Table,
     items: Arc<[Item]>,
-    policy: PolicyFile,
+    /// The file that each policy starts from.
+    policies: BTreeMap<PolicyKind, PolicyFile>,
     arms: Vec<String>,
     stand_ins: StandIns,
     binary: PathBuf,
@@ -142,16 +153,24 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     fn prepare(args: &'a Args) -> Result<Self> {
         let table = Table::load(args.predictions.as_deref().unwrap_or(&committed_table()))?;
-        let path = args.policy_file.clone().unwrap_or_else(committed_policy);
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read the policy file {}", path.display()))?;
-        let policy = PolicyFile::parse(&text).with_context(|| path.display().to_string())?;
+        let mut policies = BTreeMap::new();
+        for kind in &args.policies {
+            let path = args.policy_file.clone();
+            let path = path.unwrap_or_else(|| committed_policy(*kind));
+            policies.insert(*kind, read_policy(*kind, &path)?);
+        }
+        let arms = policies.values().next().map(PolicyFile::arm_names);
+        let arms = arms.context("--policies names none")?;
+        ensure!(
+            policies.values().all(|policy| policy.arm_names() == arms),
+            "the policy files must have the same arms, in the same order"
+        );
         let binary = find_pointsman(args.pointsman.as_deref())?;
         Ok(Self {
             args,
             items: Item::of_table(&table).into(),
-            arms: policy.arm_names(),
-            policy,
+            arms,
+            policies,
             stand_ins: StandIns::start(&table)?,
             table,
             binary,
@@ -166,10 +185,9 @@ impl<'a> Comparison<'a> {
                 self.arms.join(", ")
             )
         })?;
-        let best = arms
-            .iter()
-            .max_by(|a, b| a.accuracy.mean.total_cmp(&b.accuracy.mean));
-        let best_arm = best.context("the policy file has no arms")?.name.clone();
+        let best_arm = report::best(&arms)
+            .context("the policy file has no arms")?
+            .to_owned();
         let total = self.args.requests * self.args.seeds * self.args.policies.len() as u64;
         let progress = Progress::start("compare", total, Unit::Items);
         let mut runs = Vec::new();
@@ -196,12 +214,14 @@ impl<'a> Comparison<'a> {
             best_arm,
             uniform: over(|run| run.uniform),
             best: over(|run| run.best),
+            by_category: over(|run| run.by_category),
             policies: self
                 .args
                 .policies
                 .iter()
                 .map(|kind| sum_up(*kind, &runs))
                 .collect(),
+            lead: report::lead(&self.args.policies, &runs),
             runs,
         })
     }
@@ -219,7 +239,10 @@ impl<'a> Comparison<'a> {
             .context("cannot make a temporary folder")?;
         let mut pointsman = self.start(kind, folder.path()).await?;
         let stream = Stream::new(Arc::clone(&self.items), self.args.mix, seed)?;
-        let outcomes = self.send(&pointsman, stream, seed, progress).await?;
+        let proxy = pointsman
+            .proxy()?
+            .with_headers(self.policy(kind)?.match_headers());
+        let outcomes = self.send(proxy, stream, seed, progress).await?;
         tokio::time::sleep(SETTLING).await;
         let rewards = pointsman.admin()?.experiment(EXPERIMENT).await?.rewards();
         if let Some(status) = pointsman.process().ended() {
@@ -228,13 +251,36 @@ impl<'a> Comparison<'a> {
                 pointsman.process().last_lines()
             );
         }
+        let standing = self.standing(&outcomes)?;
+        let late = self.standing(last(&outcomes, LATE))?;
+        let recent = self.recent(last(&outcomes, LAST));
+        Ok(Run {
+            policy: kind.name(),
+            seed,
+            accuracy: standing.earned,
+            uniform: standing.uniform,
+            best: standing.best,
+            by_category: standing.by_category,
+            late: late.earned,
+            late_best: late.best,
+            best_arm_share: self.share(&recent, best_arm),
+            shares: CategoryShares::of(&recent),
+            failed: outcomes
+                .iter()
+                .filter(|outcome| outcome.answer.is_err())
+                .count() as u64,
+            rewards,
+        })
+    }
+
+    fn standing(&self, outcomes: &[Outcome]) -> Result<Standing> {
         let mut tally = Tally::default();
         let mut counterfactual = Counterfactual::new(Some(&self.table), &self.arms, &self.items);
-        for outcome in &outcomes {
+        for outcome in outcomes {
             tally.add(outcome);
             counterfactual.add(outcome);
         }
-        let standing = Standing::of(&tally, &counterfactual)
+        Standing::of(&tally, &counterfactual)
             .filter(|standing| standing.exact)
             .with_context(|| {
                 let reason = tally
@@ -246,23 +292,34 @@ impl<'a> Comparison<'a> {
                     tally.failed,
                     outcomes.len()
                 )
-            })?;
-        Ok(Run {
-            policy: kind.name(),
-            seed,
-            accuracy: standing.earned,
-            uniform: standing.uniform,
-            best: standing.best,
-            best_arm_share: last_share(&outcomes, best_arm),
-            failed: tally.failed,
-            rewards,
-        })
+            })
+    }
+
+    fn recent(&self, outcomes: &[Outcome]) -> Recent {
+        let mut recent = Recent::new(&self.arms, outcomes.len());
+        for outcome in outcomes {
+            recent.add(outcome);
+        }
+        recent
+    }
+
+    /// The arm's share of these requests.
+    fn share(&self, recent: &Recent, arm: &str) -> f64 {
+        let place = self.arms.iter().position(|name| name == arm);
+        let shares = recent.shares(None);
+        shares
+            .and_then(|shares| shares.get(place?).copied())
+            .unwrap_or(0.0)
+    }
+
+    fn policy(&self, kind: PolicyKind) -> Result<&PolicyFile> {
+        let policy = self.policies.get(&kind);
+        policy.with_context(|| format!("no policy file for {}", kind.name()))
     }
 
     async fn start(&self, kind: PolicyKind, folder: &Path) -> Result<Pointsman> {
         let directory = RunDirectory::prepare(folder)?;
-        let mut policy = self.policy.clone();
-        policy.set_policy(kind)?;
+        let mut policy = self.policy(kind)?.clone();
         policy.set_endpoints(self.stand_ins.endpoints())?;
         directory.write_policy(&policy.to_string())?;
         let mut pointsman = Pointsman::start(&self.binary, &directory)?;
@@ -273,7 +330,7 @@ impl<'a> Comparison<'a> {
     /// All outcomes, in the order in which they came.
     async fn send(
         &self,
-        pointsman: &Pointsman,
+        proxy: Proxy,
         stream: Stream,
         seed: u64,
         progress: &Progress,
@@ -294,7 +351,7 @@ impl<'a> Comparison<'a> {
         let (sender, mut received) = unbounded_channel();
         let mut client = JoinSet::new();
         let watch = Stopwatch::start();
-        client.spawn(replay(pointsman.proxy()?, stream, pace, stopped, sender));
+        client.spawn(replay(proxy, stream, pace, stopped, sender));
         let mut outcomes = Vec::with_capacity(self.args.requests as usize);
         while let Some(outcome) = received.recv().await {
             outcomes.push(outcome);
@@ -321,16 +378,19 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The arm's share of the last tenth of the answered requests.
-fn last_share(outcomes: &[Outcome], arm: &str) -> f64 {
-    let last = &outcomes[outcomes.len() - outcomes.len().div_ceil(10)..];
-    let answered: Vec<_> = last
-        .iter()
-        .filter_map(|outcome| outcome.answer.as_ref().ok())
-        .collect();
-    answered
-        .iter()
-        .filter(|answered| answered.arm == arm)
-        .count() as f64
-        / answered.len().max(1) as f64
+/// The policy file at `path`, under a policy of this kind.
+fn read_policy(kind: PolicyKind, path: &Path) -> Result<PolicyFile> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the policy file {}", path.display()))?;
+    let parse = || {
+        let mut policy = PolicyFile::parse(&text)?;
+        policy.set_policy(kind)?;
+        Ok::<_, anyhow::Error>(policy)
+    };
+    parse().with_context(|| path.display().to_string())
+}
+
+/// One part in `parts` of the outcomes, the last one.
+fn last(outcomes: &[Outcome], parts: usize) -> &[Outcome] {
+    &outcomes[outcomes.len() - outcomes.len().div_ceil(parts)..]
 }

@@ -61,7 +61,8 @@ pub struct Args {
     /// Keep the temporary folder
     #[arg(long)]
     keep: bool,
-    /// The policy file to start from [default: the repository's policies/star-rating.toml]
+    /// The policy file to start from [default: the repository's policies/star-rating.toml, or star-rating-by-category.toml for a policy
+    /// that looks at the review]
     #[arg(long, value_name = "FILE")]
     policy_file: Option<PathBuf>,
     /// The pointsman binary [default: the one of this build]
@@ -171,11 +172,14 @@ impl Demo {
         items: &std::sync::Arc<[super::stream::Item]>,
         pace: &Pace,
     ) -> Result<Self> {
-        let path = args.policy_file.clone().unwrap_or_else(committed_policy);
+        let path = args.policy_file.clone();
+        let path = path.unwrap_or_else(|| committed_policy(args.policy));
         let text = fs::read_to_string(&path)
             .with_context(|| format!("cannot read the policy file {}", path.display()))?;
         let mut policy = PolicyFile::parse(&text).with_context(|| path.display().to_string())?;
-        policy.set_policy(args.policy)?;
+        policy
+            .set_policy(args.policy)
+            .with_context(|| path.display().to_string())?;
         let arms = policy.arm_names();
         let servers = Servers::start(&arms, cache, directory).await?;
         policy.set_endpoints(&servers.endpoints())?;
@@ -188,7 +192,13 @@ impl Demo {
             Counterfactual::new(Table::load(&committed_table()).ok().as_ref(), &arms, items);
         let mut demo = Self {
             rewards_before: experiment.rewards(),
-            view: View::new(&arms, counterfactual, pace.duration, pace.requests),
+            view: View::new(
+                &arms,
+                args.policy.is_contextual(),
+                counterfactual,
+                pace.duration,
+                pace.requests,
+            ),
             pointsman,
             servers,
             directory: directory.clone(),
@@ -228,13 +238,9 @@ impl Demo {
         let (stop, stopped) = watch::channel(false);
         let (sender, mut outcomes) = unbounded_channel();
         let mut client = JoinSet::new();
-        client.spawn(replay(
-            self.pointsman.proxy()?,
-            stream,
-            pace,
-            stopped,
-            sender,
-        ));
+        let proxy = self.pointsman.proxy()?;
+        let proxy = proxy.with_headers(self.policy.match_headers());
+        client.spawn(replay(proxy, stream, pace, stopped, sender));
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stopped_by = None;

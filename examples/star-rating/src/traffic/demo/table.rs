@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::view::{ArmView, View};
 use crate::traffic::paint::{Line, Tone, grouped, sparkline};
+use crate::traffic::standing::Standing;
 
 /// How many of the last events are under the table.
 const SHOWN_EVENTS: usize = 5;
@@ -17,6 +18,7 @@ pub fn frame(view: &View, columns: usize) -> Vec<Line> {
     let mut lines = vec![headline(view), standing(view), Line::default()];
     lines.extend(arms(view, columns, true));
     lines.push(Line::default());
+    lines.extend(categories(view));
     let hidden = view.events.len().saturating_sub(SHOWN_EVENTS);
     for event in &view.events[hidden..] {
         let tone = if event.warning {
@@ -164,6 +166,29 @@ fn arms(view: &View, columns: usize, live: bool) -> Vec<Line> {
     lines
 }
 
+/// Who got the last requests of each category, with an empty line; nothing under a policy that does not look at the review.
+fn categories(view: &View) -> Vec<Line> {
+    let Some(categories) = view.shares_by_category() else {
+        return Vec::new();
+    };
+    let mut head = "share lately of".to_owned();
+    for arm in &view.arms {
+        head.push_str(&format!("  {:>8}", arm.name));
+    }
+    let mut lines = vec![Line::default().with(Tone::Dim, &head)];
+    for (domain, shares) in categories {
+        let mut line = Line::plain(&format!("{:<15}", domain.name()));
+        for (arm, share) in view.arms.iter().zip(shares) {
+            let width = arm.name.chars().count().max(8);
+            let tone = if share > 0.5 { Tone::Good } else { Tone::Plain };
+            line = line.with(tone, &format!("  {:>width$}", percent(share)));
+        }
+        lines.push(line);
+    }
+    lines.push(Line::default());
+    lines
+}
+
 fn row(view: &View, arm: &ArmView, width: usize) -> String {
     let dash = || "-".to_owned();
     let counts = view.tally.arms.get(&arm.name);
@@ -226,6 +251,7 @@ pub fn summary(view: &View, acknowledged: u64, before: u64, columns: usize) -> V
     ];
     lines.extend(arms(view, columns, false));
     lines.push(Line::default());
+    lines.extend(categories(view));
     lines.extend(earned(view));
     lines
 }
@@ -288,7 +314,31 @@ fn earned(view: &View) -> Vec<Line> {
             share * 100.0
         )));
     }
+    if view.shares_by_category().is_some() {
+        lines.extend(earned_by_context(&standing));
+    }
     lines
+}
+
+/// What looking at the review made.
+fn earned_by_context(standing: &Standing) -> [Line; 2] {
+    let arms: Vec<String> = standing
+        .best_arms
+        .iter()
+        .map(|(domain, arm)| format!("{arm} for {}", domain.name()))
+        .collect();
+    [
+        Line::plain(&format!(
+            "context, learning included: {:+.1} points on the best arm alone",
+            (standing.earned - standing.best) * 100.0
+        )),
+        Line::plain(&format!(
+            "the best arm of each category, had it been known: {:.4}, {:+.1} points ({})",
+            standing.by_category,
+            (standing.by_category - standing.best) * 100.0,
+            arms.join(", ")
+        )),
+    ]
 }
 
 /// Minutes and seconds.

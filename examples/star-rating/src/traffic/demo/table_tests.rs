@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::super::view::Event;
 use super::*;
+use crate::reviews::Domain;
 use crate::traffic::admin::{Arm, Experiment, PolicyKind};
 use crate::traffic::standing::Counterfactual;
 use crate::traffic::stream::Item;
@@ -26,6 +27,7 @@ fn arm(
 fn outcome(arm: &str, predicted: u8, milliseconds: u64) -> Outcome {
     Outcome {
         item: 0,
+        domain: Domain::Clothing,
         stars: 5,
         latency: Duration::from_millis(milliseconds),
         answer: Ok(Answered {
@@ -38,10 +40,20 @@ fn outcome(arm: &str, predicted: u8, milliseconds: u64) -> Outcome {
 
 /// Two arms, no table of predictions; l6-all is ahead.
 fn view() -> View {
+    view_under(false)
+}
+
+fn view_under(contextual: bool) -> View {
     let arms = ["l3-all".to_owned(), "l6-all".to_owned()];
     let items: Arc<[Item]> = Arc::from([]);
     let counterfactual = Counterfactual::new(None, &arms, &items);
-    let mut view = View::new(&arms, counterfactual, Some(Duration::from_mins(3)), None);
+    let mut view = View::new(
+        &arms,
+        contextual,
+        counterfactual,
+        Some(Duration::from_mins(3)),
+        None,
+    );
     for share in [0.5, 0.6, 0.9] {
         view.look(Experiment {
             version: "0123456789ab".to_owned(),
@@ -119,6 +131,7 @@ fn before_the_first_answer_there_are_dashes() {
     let items: Arc<[Item]> = Arc::from([]);
     let view = View::new(
         &arms,
+        false,
         Counterfactual::new(None, &arms, &items),
         None,
         Some(10),
@@ -168,4 +181,52 @@ fn the_summary_compares_and_checks_the_count() {
     );
     let lines = text(&summary(&view, 1900, 0, 100), 200);
     assert!(lines[2].ends_with("but 1,900 were expected"), "{lines:?}");
+}
+
+/// The view of a policy that looks at the review: movies go to l3-all.
+fn contextual_view() -> View {
+    let mut view = view_under(true);
+    for number in 0..100 {
+        let to_l3 = number % 10 > 0;
+        let outcome = outcome(
+            if to_l3 { "l3-all" } else { "l6-all" },
+            if to_l3 { 5 } else { 4 },
+            20,
+        );
+        view.add(&Outcome {
+            domain: Domain::Movies,
+            ..outcome
+        });
+    }
+    view.look(view.experiment.clone().unwrap());
+    view
+}
+
+#[test]
+fn under_a_contextual_policy_shares_are_what_was_sent_by_category() {
+    let lines = text(&frame(&contextual_view(), 100), 100);
+    // Of the last 500: 400 of clothing, half and half, and 100 of movies.
+    assert!(lines[4].starts_with("l3-all   58 %"), "{lines:?}");
+    assert_eq!(
+        lines[7..10],
+        [
+            "share lately of    l3-all    l6-all",
+            "clothing             50 %      50 %",
+            "movies               90 %      10 %",
+        ]
+    );
+}
+
+#[test]
+fn the_summary_says_what_context_earned() {
+    let lines = text(&summary(&contextual_view(), 2000, 0, 100), 200);
+    let last = &lines[lines.len() - 2..];
+    // Clothing, eight ninths: l6-all is always right; movies: l3-all is. Arms got both, so nothing of it is a surprise.
+    assert_eq!(
+        last,
+        [
+            "context, learning included: -34.4 points on the best arm alone",
+            "the best arm of each category, had it been known: 1.0000, +11.1 points (l6-all for clothing, l3-all for movies)",
+        ]
+    );
 }

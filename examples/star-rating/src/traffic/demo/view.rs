@@ -5,12 +5,17 @@ use std::time::Duration;
 use pointsman::experiment::reward::RewardKind;
 use pointsman::stats::sequence;
 
+use crate::reviews::Domain;
 use crate::traffic::admin::Experiment;
+use crate::traffic::recent::Recent;
 use crate::traffic::standing::{Counterfactual, Standing};
 use crate::traffic::tally::{Outcome, Tally};
 
 /// The error rate of the confidence sequences.
 const ALPHA: f64 = 0.05;
+
+/// Under a policy that looks at the review, shares are counted over this many last requests.
+const RECENT: usize = 500;
 
 /// Something that happened, with its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct View {
     pub tally: Tally,
     /// What every arm would have earned.
     pub counterfactual: Counterfactual,
+    /// Who got the last requests; only under a policy that looks at the review.
+    recent: Option<Recent>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
     /// Since the traffic started.
@@ -58,9 +65,10 @@ pub struct View {
 }
 
 impl View {
-    /// Before the first request.
+    /// Before the first request. `contextual`: the policy looks at the review.
     pub fn new(
         arms: &[String],
+        contextual: bool,
         counterfactual: Counterfactual,
         planned: Option<Duration>,
         requests: Option<u64>,
@@ -76,6 +84,7 @@ impl View {
             experiment: None,
             tally: Tally::default(),
             counterfactual,
+            recent: contextual.then(|| Recent::new(arms, RECENT)),
             events: Vec::new(),
             elapsed: Duration::ZERO,
             planned,
@@ -89,16 +98,29 @@ impl View {
     pub fn add(&mut self, outcome: &Outcome) {
         self.tally.add(outcome);
         self.counterfactual.add(outcome);
+        if let Some(recent) = &mut self.recent {
+            recent.add(outcome);
+        }
     }
 
-    /// The proxy has told what it believes.
+    /// The proxy has told what it believes. Of a policy that looks at the review it tells the allocation of an average one, which none is: then
+    /// shares are what was sent.
     pub fn look(&mut self, experiment: Experiment) {
-        for view in &mut self.arms {
+        let sent = self.recent.as_ref().and_then(|recent| recent.shares(None));
+        for (place, view) in self.arms.iter_mut().enumerate() {
             if let Some(arm) = experiment.arm(&view.name) {
-                view.shares.push(arm.allocation);
+                let sent = sent.as_ref().and_then(|shares| shares.get(place));
+                view.shares.push(sent.copied().unwrap_or(arm.allocation));
             }
         }
         self.experiment = Some(experiment);
+    }
+
+    /// Each arm's share of the last requests by category; `None` under a policy that does not look at the review.
+    pub fn shares_by_category(&self) -> Option<Vec<(Domain, Vec<f64>)>> {
+        let recent = self.recent.as_ref()?;
+        let of_category = |domain| Some((domain, recent.shares(Some(domain))?));
+        Some(Domain::ALL.into_iter().filter_map(of_category).collect())
     }
 
     /// How much of the traffic is behind us, in `[0, 1]`.
