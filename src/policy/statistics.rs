@@ -29,8 +29,8 @@ pub const SLIDING_WINDOW: Field = Field {
 /// Buckets of decision time in a half-life or a window.
 const BUCKETS: u64 = 32;
 
-/// What has lost all but 2^-40 of its weight is dropped.
-const HALF_LIVES: u64 = 40;
+/// What has lost all but 2^-24 (6e-8) of its weight is dropped.
+const HALF_LIVES: u64 = 24;
 
 /// What an experiment's fold keeps of each arm, besides counts and sums over the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(memory.weight(bucket, at(10_050 + 6400)), 0.25);
         // A clock that was set back makes nothing count more than once.
         assert_eq!(memory.weight(bucket, at(0)), 1.0);
-        assert!(memory.weight(memory.oldest(at(1_000_000)), at(1_000_000)) < 1e-11);
+        assert!(memory.weight(memory.oldest(at(1_000_000)), at(1_000_000)) < 1e-7);
     }
 
     #[test]
