@@ -19,7 +19,7 @@ use pointsman::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRu
 use pointsman::experiment::{Arm, Experiment, Matcher, PathRule, UpstreamRule};
 use pointsman::journal::Durability;
 use pointsman::learner::Learner;
-use pointsman::ledger::{Config, Handle, Ledger, Observer};
+use pointsman::ledger::{Config, Handle, Ledger, Observer, Retention};
 use pointsman::policy::thompson::Thompson;
 use pointsman::rewards;
 
@@ -183,6 +183,7 @@ fn main() {
     let config = Config {
         data: data.path().to_owned(),
         durability: Durability::Group,
+        retention: Retention::default(),
         workers: clients,
         queue: 16_384,
         limits: fold::Limits::default(),

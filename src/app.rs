@@ -18,12 +18,11 @@ use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::Settings;
+use crate::config::settings::{Data, Settings};
 use crate::config::watch::Watch;
 use crate::experiment::Experiment;
-use crate::journal::Report;
 use crate::learner::{Learner, Published};
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, Opened, Retention};
 use crate::proxy::router::Router;
 use crate::proxy::upstream::Endpoints;
 use crate::proxy::worker::{self, Phase, Role, Shared};
@@ -124,9 +123,22 @@ struct App {
     ledger: Ledger,
 }
 
+/// When segments are finished, and how long they are kept.
+fn retention(data: &Data) -> Retention {
+    Retention {
+        segment_bytes: data.segment_bytes,
+        segment_age: data.segment_age,
+        checkpoint_every: data.checkpoint_every,
+        age: data.retention,
+        bytes: (data.retention_bytes > 0).then_some(data.retention_bytes),
+    }
+}
+
 /// Says what recovery had to do.
-fn tell_recovery(report: &Report) {
+fn tell_recovery(opened: &Opened) {
+    let report = &opened.report;
     tracing::info!(
+        checkpoint = opened.checkpoint,
         events = report.events,
         groups = report.groups,
         segments = report.segments,
@@ -173,6 +185,7 @@ impl App {
         let (ledger, opened) = Ledger::start(&ledger::Config {
             data: data.clone(),
             durability: settings.data.fsync,
+            retention: retention(&settings.data),
             workers: workers(&settings) as u16,
             queue: settings.limits.journal_queue,
             limits: settings.limits.remembered(),
@@ -180,7 +193,7 @@ impl App {
             clock: Arc::clone(&clock),
             observer: Arc::clone(&telemetry) as Arc<dyn ledger::Observer>,
         })?;
-        tell_recovery(&opened.report);
+        tell_recovery(&opened);
         let endpoints = Endpoints::default();
         let router = Arc::new(Router::build(&experiments, &endpoints, &metrics));
         let reloads = Arc::new(Reloads::started(&experiments, clock.now(), &metrics));

@@ -8,6 +8,8 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
 
+use serde::{Deserialize, Serialize};
+
 use super::closing::BucketKey;
 use crate::clock::Timestamp;
 use crate::experiment::reward::{Aggregate, RewardKind};
@@ -28,7 +30,7 @@ pub(super) struct Item {
 }
 
 /// What the rewards of one decision amount to so far.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// The contribution now; `None`: only the failure of the arm was credited.
     pub(super) value: Option<f64>,

@@ -114,6 +114,16 @@ impl Tentative {
         }
     }
 
+    /// Adds the context of a decision, found in the journal. See [`State::lacks_context`].
+    pub fn recall_context(&mut self, sequence: SequenceKey, context: Context) {
+        self.contexts.insert(sequence, Box::new(context));
+    }
+
+    /// Adds what a decision's exchange ended with, found in the journal. See [`State::lacks_prediction`].
+    pub fn recall_prediction(&mut self, sequence: SequenceKey, prediction: Option<Label>) {
+        self.predictions.insert(sequence, prediction);
+    }
+
     /// What the decision was made upon, if the policy learns from that and it is remembered.
     fn context(&self, history: &History, decision: &Decision) -> Option<Box<Context>> {
         history.statistics.regression?;
@@ -165,6 +175,34 @@ impl State {
             Err(Refused::Waiting) => Judgement::Wait(Box::new(claim)),
             Err(Refused::Invalid(error)) => Judgement::Invalid(error),
         }
+    }
+
+    /// Whether a reward for this decision would teach the policy more if the context of the decision were known. It has been pushed out
+    /// of memory, or never was in it.
+    pub fn lacks_context(&self, tentative: &Tentative, claim: &Claim) -> bool {
+        let decision = &claim.decision;
+        let Some(history) = self.current(decision) else {
+            return false;
+        };
+        history.statistics.regression.is_some()
+            && decision.reason == Reason::Sampled
+            && claim.metric.is_none()
+            && !self.is_late(history, claim)
+            && !tentative.contexts.contains_key(&decision.sequence)
+            && history.contexts.get(decision).is_none()
+    }
+
+    /// Whether a label could be scored if the arm's prediction were known, and it has been pushed out of memory.
+    pub fn lacks_prediction(&self, tentative: &Tentative, claim: &Claim) -> bool {
+        let decision = &claim.decision;
+        let Some(history) = self.current(decision) else {
+            return false;
+        };
+        matches!(claim.posted, Posted::Label(_))
+            && history.label.is_some()
+            && decision.reason == Reason::Sampled
+            && !self.is_late(history, claim)
+            && tentative.prediction(history, decision) == Prediction::Lost
     }
 
     /// Whether an accepted reward counts without teaching the policy what it is posted for: the policy learns from contexts, and this

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use roaring::RoaringTreemap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::experiment::decision::Decision;
 
@@ -15,7 +17,7 @@ use crate::experiment::decision::Decision;
 const STRETCH: u64 = 10 * 60 * 1000;
 
 /// The rewarded decisions of an experiment.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Claims {
     /// By stretch, origin and worker: the counters of the rewarded decisions.
     stretches: BTreeMap<(u64, u64, u16), RoaringTreemap>,

@@ -10,6 +10,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::experiment::id::ArmId;
 use crate::stats::importance::Importance;
@@ -22,7 +24,7 @@ const BUCKETS: u64 = 64;
 pub(super) const LINGER: u64 = 10 * 60 * 1000;
 
 /// A stretch of decision time under one length of window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct BucketKey {
     closes: Timestamp,
     window: u64,
@@ -52,7 +54,7 @@ impl BucketKey {
 }
 
 /// What one arm has outstanding in one bucket.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Outstanding {
     /// Decisions that the journal holds.
     pub(super) decided: u64,
@@ -101,7 +103,7 @@ pub(super) struct Settled {
 type Bucket = BTreeMap<ArmId, Outstanding>;
 
 /// The buckets of an experiment.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Closing {
     /// Ascending. A queue, because nearly everything that happens concerns the newest ones.
     open: VecDeque<(BucketKey, Bucket)>,

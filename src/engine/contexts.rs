@@ -4,15 +4,18 @@
 //! the set number. Of a decision whose context was pushed out, counts and sums are learned, and nothing about its context.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::closing::BucketKey;
 use crate::clock::Timestamp;
-use crate::experiment::context::Context;
+use crate::experiment::context::{Context, Value};
 use crate::experiment::decision::Decision;
 use crate::experiment::id::{ArmId, SequenceKey};
 
 /// What has been learned about a context so far.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) enum Lesson {
     /// Nothing.
     Open,
@@ -35,13 +38,74 @@ pub(super) struct Stored {
 }
 
 /// The contexts of an experiment.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Persisted", into = "Persisted")]
 pub(super) struct Contexts {
     by_decision: BTreeMap<(Timestamp, SequenceKey), Stored>,
 }
 
+/// Contexts as a checkpoint has them: those of one rule share the names of its features.
+#[derive(Serialize, Deserialize)]
+struct Persisted {
+    names: Vec<Arc<[Box<str>]>>,
+    rows: Vec<Row>,
+}
+
+/// When, which decision, place of its names, values, arm, bucket, what was learned.
+type Row = (
+    Timestamp,
+    SequenceKey,
+    u32,
+    Box<[Value]>,
+    ArmId,
+    BucketKey,
+    Lesson,
+);
+
+impl From<Contexts> for Persisted {
+    fn from(contexts: Contexts) -> Self {
+        let mut names: Vec<Arc<[Box<str>]>> = Vec::new();
+        let mut place = |wanted: Arc<[Box<str>]>| {
+            // From the back, because neighbours are of one rule.
+            let known = names.iter().rposition(|known| *known == wanted);
+            known.unwrap_or_else(|| {
+                names.push(wanted);
+                names.len() - 1
+            }) as u32
+        };
+        let row = |((at, sequence), stored): ((Timestamp, SequenceKey), Stored)| {
+            let Context { names, values } = *stored.context;
+            let names = place(names);
+            let Stored {
+                arm, key, lesson, ..
+            } = stored;
+            (at, sequence, names, values, arm, key, lesson)
+        };
+        let rows = contexts.by_decision.into_iter().map(row).collect();
+        Self { names, rows }
+    }
+}
+
+impl From<Persisted> for Contexts {
+    fn from(Persisted { names, rows }: Persisted) -> Self {
+        let stored = |(at, sequence, place, values, arm, key, lesson): Row| {
+            let names = Arc::clone(names.get(place as usize)?);
+            let stored = Stored {
+                context: Box::new(Context { names, values }),
+                arm,
+                key,
+                lesson,
+            };
+            Some(((at, sequence), stored))
+        };
+        Self {
+            by_decision: rows.into_iter().filter_map(stored).collect(),
+        }
+    }
+}
+
 impl Contexts {
-    /// Remembers a context, unless it is remembered already; pushes the oldest out when there are more than `limit`.
+    /// Remembers a context, unless it is remembered already; pushes the oldest other one out when there are more than `limit`.
     pub(super) fn insert(
         &mut self,
         decision: &Decision,
@@ -49,16 +113,18 @@ impl Contexts {
         context: &Context,
         limit: usize,
     ) {
-        self.by_decision
-            .entry((decision.at, decision.sequence))
-            .or_insert_with(|| Stored {
-                context: Box::new(context.clone()),
-                arm: decision.arm,
-                key,
-                lesson: Lesson::Open,
-            });
-        while self.by_decision.len() > limit {
-            self.by_decision.pop_first();
+        let own = (decision.at, decision.sequence);
+        self.by_decision.entry(own).or_insert_with(|| Stored {
+            context: Box::new(context.clone()),
+            arm: decision.arm,
+            key,
+            lesson: Lesson::Open,
+        });
+        while self.by_decision.len() > limit.max(1) {
+            // One that was fetched from the journal for its reward is old, and is about to be learned from.
+            let oldest = self.by_decision.keys().find(|key| **key != own).copied();
+            let Some(oldest) = oldest else { break };
+            self.by_decision.remove(&oldest);
         }
     }
 

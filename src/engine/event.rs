@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
 use crate::experiment::context::{Context, ContextRule};
@@ -52,8 +54,23 @@ pub enum Event {
     Rewarded(Box<Rewarded>),
 }
 
+impl Event {
+    /// When it happened, by the server's clock.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Started { at, .. }
+            | Self::PolicyRetired { at, .. }
+            | Self::Allocated { at, .. } => *at,
+            Self::PolicyAdopted(adopted) => adopted.at,
+            Self::Decided(logged) => logged.decision.at,
+            Self::Ended(outcome) => outcome.at,
+            Self::Rewarded(rewarded) => rewarded.received,
+        }
+    }
+}
+
 /// A policy file that came into force.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyAdopted {
     /// When.
     pub at: Timestamp,
@@ -79,7 +96,8 @@ pub struct PolicyAdopted {
     pub statistics: Statistics,
     /// The arms: id, name, version.
     pub arms: Vec<(ArmId, Name, String)>,
-    /// The file's text.
+    /// The file's text. Not in a checkpoint: the fold has no use for it.
+    #[serde(skip)]
     pub text: Arc<str>,
 }
 

@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use super::history::History;
 use super::snapshot::Tally;
@@ -44,15 +46,18 @@ impl Default for Limits {
 }
 
 /// What the journal's events amount to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    #[serde(skip)]
     pub(super) limits: Limits,
     pub(super) experiments: BTreeMap<ExperimentId, History>,
     /// The time up to which windows have been closed.
     pub(super) advanced: Timestamp,
     /// The starts of processes that wrote this journal.
     origins: BTreeSet<u64>,
+    #[serde(skip)]
     changed: BTreeSet<ExperimentId>,
+    #[serde(skip)]
     plans: Plans,
 }
 
@@ -60,7 +65,7 @@ pub struct State {
 pub type Plans = BTreeMap<ExperimentId, (Statistics, Option<Arc<ContextRule>>)>;
 
 /// The last allocation that was journalled.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Allocated {
     /// When.
     pub at: Timestamp,
@@ -103,6 +108,26 @@ impl State {
         }
     }
 
+    /// A state from a checkpoint, to go on under these limits.
+    #[must_use]
+    pub fn resumed(self, limits: Limits) -> Self {
+        Self {
+            limits,
+            changed: self.experiments.keys().copied().collect(),
+            ..self
+        }
+    }
+
+    /// How long after a decision something about it may still change what its arm has earned: the longest time of all
+    /// experiments, in milliseconds.
+    pub fn reach(&self) -> u64 {
+        self.experiments
+            .values()
+            .map(History::reach)
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Experiments whose policy asks for sums over credits that were made before it did. To have them, the journal is folded again
     /// with these [`Replay::with_plans`]; until then they start from nothing.
     pub fn incomplete(&self) -> Plans {
@@ -111,6 +136,11 @@ impl State {
             .filter(|(_, history)| history.incomplete)
             .map(|(id, history)| (*id, (history.statistics, history.context.clone())))
             .collect()
+    }
+
+    /// What to keep whatever the policy records to come ask for.
+    pub(super) fn set_plans(&mut self, plans: Plans) {
+        self.plans = plans;
     }
 
     /// What adopting this experiment would leave incomplete; `None` if nothing.
@@ -125,6 +155,43 @@ impl State {
             || history.keeps(statistics, context.as_deref())
             || !history.has_decisions();
         (!complete).then(|| Plans::from([(experiment.id, (statistics, context))]))
+    }
+
+    /// What is known of these experiments but for all they have earned: what a fold of a journal starts from whose beginning is gone.
+    #[must_use]
+    pub fn emptied(&self, plans: &Plans) -> Self {
+        let emptied = |(id, (statistics, context)): (&ExperimentId, &(_, Option<_>))| {
+            let history = self.experiments.get(id)?;
+            Some((*id, history.emptied(*statistics, context.clone())))
+        };
+        Self {
+            experiments: plans.iter().filter_map(emptied).collect(),
+            origins: self.origins.clone(),
+            ..Self::new(self.limits)
+        }
+    }
+
+    /// These experiments alone.
+    #[must_use]
+    pub fn only(&self, plans: &Plans) -> Self {
+        let known = |id: &ExperimentId| Some((*id, self.experiments.get(id)?.clone()));
+        Self {
+            experiments: plans.keys().filter_map(known).collect(),
+            ..Self::new(self.limits)
+        }
+    }
+
+    /// As [`State::complete`], where the other fold has not seen the beginning: counts and sums stay, and what the policies
+    /// ask for beyond them is the other's.
+    pub fn complete_in_part(&mut self, plans: &Plans, mut other: Self) {
+        for id in plans.keys() {
+            if let (Some(own), Some(other)) =
+                (self.experiments.get_mut(id), other.experiments.remove(id))
+            {
+                own.complete_in_part(other);
+                self.changed.insert(*id);
+            }
+        }
     }
 
     /// Takes these experiments over from another fold of the same events.
@@ -331,74 +398,6 @@ impl State {
         self.experiments
             .get_mut(&decision.experiment)
             .filter(|history| decision.reason == Reason::Sampled && decision.epoch == history.epoch)
-    }
-}
-
-/// A fold of a whole journal. It forgets as it goes, by the journalled times, so that it needs no more memory than the
-/// process that wrote the journal did.
-#[derive(Debug)]
-pub struct Replay {
-    state: State,
-    now: Timestamp,
-    latest: Timestamp,
-    events: u64,
-}
-
-/// A replay closes windows this long after the journalled times, in milliseconds: within a group, rewards stand in the
-/// order of their commit and not quite in that of their receipt.
-const REPLAY_SLACK: u64 = 10 * 60 * 1000;
-
-/// A replay closes windows once in this many events.
-const REPLAY_STRIDE: u64 = 4096;
-
-impl Replay {
-    /// A fold of the events up to `now`.
-    pub fn new(limits: Limits, now: Timestamp) -> Self {
-        Self {
-            state: State::new(limits),
-            now,
-            latest: Timestamp::default(),
-            events: 0,
-        }
-    }
-
-    /// With these statistics from the first event on.
-    #[must_use]
-    pub fn with_plans(mut self, plans: Plans) -> Self {
-        self.state.plans = plans;
-        self
-    }
-
-    /// Takes the next event of the journal.
-    pub fn push(&mut self, event: &Event) {
-        self.latest = self.latest.max(time_of(event));
-        self.state.apply(event);
-        self.events += 1;
-        if self.events.is_multiple_of(REPLAY_STRIDE) {
-            let until = self.latest.min(self.now).as_millis();
-            self.state
-                .advance(Timestamp::from_millis(until.saturating_sub(REPLAY_SLACK)));
-        }
-    }
-
-    /// The state now.
-    pub fn finish(mut self) -> State {
-        self.state.advance(self.now);
-        self.state.plans = Plans::new();
-        self.state
-    }
-}
-
-/// When an event happened, by the server's clock.
-fn time_of(event: &Event) -> Timestamp {
-    match event {
-        Event::Started { at, .. }
-        | Event::PolicyRetired { at, .. }
-        | Event::Allocated { at, .. } => *at,
-        Event::PolicyAdopted(adopted) => adopted.at,
-        Event::Decided(logged) => logged.decision.at,
-        Event::Ended(outcome) => outcome.at,
-        Event::Rewarded(rewarded) => rewarded.received,
     }
 }
 

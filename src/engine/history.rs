@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::aggregate::{Entry, Item, id_hash};
 use super::claims::Claims;
 use super::closing::{BucketKey, Closing, LINGER, Outstanding, Settled};
@@ -25,7 +27,7 @@ use crate::stats::importance::Importance;
 use crate::stats::moments::Moments;
 
 /// An experiment as the journal knows it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct History {
     pub(super) name: Name,
     pub(super) epoch: u16,
@@ -59,7 +61,7 @@ pub(super) struct History {
 }
 
 /// What an arm has earned in the current epoch; default credits apart, because their value is the epoch's.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Earned {
     decisions: u64,
     waiting: u64,
@@ -217,9 +219,48 @@ impl History {
                 }
             }
         }
-        let kept = self.longest_window.saturating_add(LINGER);
-        self.forget_before(Timestamp::from_millis(now.as_millis().saturating_sub(kept)));
+        let kept = now.as_millis().saturating_sub(self.reach());
+        self.forget_before(Timestamp::from_millis(kept));
         any
+    }
+
+    /// How long after a decision its last trace may be forgotten, in milliseconds, under the longest window of the epoch.
+    pub(super) fn reach(&self) -> u64 {
+        self.longest_window.saturating_add(LINGER)
+    }
+
+    /// The same experiment before anything was earned in its epoch, to keep these statistics.
+    pub(super) fn emptied(
+        &self,
+        statistics: Statistics,
+        context: Option<Arc<ContextRule>>,
+    ) -> Self {
+        Self {
+            statistics,
+            context,
+            claims: Claims::default(),
+            entries: BTreeMap::new(),
+            predictions: Predictions::default(),
+            contexts: Contexts::default(),
+            metrics: BTreeSet::new(),
+            closing: Closing::default(),
+            incomplete: false,
+            arms: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Takes over what another fold keeps beyond counts and sums. It has seen all decisions whose window is open, and not all before.
+    pub(super) fn complete_in_part(&mut self, other: Self) {
+        self.contexts = other.contexts;
+        self.closing = other.closing;
+        self.statistics = other.statistics;
+        self.context = other.context;
+        self.incomplete = false;
+        for (arm, earned) in &mut self.arms {
+            let known = other.arms.get(arm);
+            earned.detail = known.map_or_else(Arc::default, |known| Arc::clone(&known.detail));
+        }
     }
 
     /// When the last trace of a decision may be forgotten.

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::policy::{Estimate, ImportanceSum, Memory, Regressed, Regression, Statistics};
 use crate::stats::importance::Importance;
@@ -26,7 +28,7 @@ pub(super) struct Credit {
 }
 
 /// Additive sums over an arm's credits, by bucket of decision time.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
     /// With a memory that lasts as long as the epoch there is one bucket.
     buckets: BTreeMap<u64, Sums>,
@@ -34,7 +36,7 @@ pub struct Learned {
     logistic: Option<Arc<Laplace>>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Sums {
     moments: Moments,
     importance: Importance,

@@ -13,6 +13,7 @@ pub mod fold;
 mod history;
 pub mod learned;
 mod predictions;
+pub mod replay;
 pub mod snapshot;
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 use crate::experiment::decision::{Decision, Label};
 use crate::experiment::id::SequenceKey;
@@ -23,7 +25,7 @@ pub(super) enum Prediction {
 }
 
 /// The predictions of an experiment.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Predictions {
     by_decision: BTreeMap<(Timestamp, SequenceKey), Option<Label>>,
     /// Predictions of decisions up to here have been pushed out by newer ones.

@@ -21,7 +21,7 @@ pub const MAX_MAGNITUDE: f64 = 1e6;
 pub const MAX_DIMENSION: usize = 1024;
 
 /// A value as it was found in a request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// There was none, or one of another kind.
     Missing,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::context::Context;
 use super::id::{ArmId, ExperimentId, PolicyVersion, SequenceKey, UnitHash};
 use crate::clock::Timestamp;
@@ -139,7 +141,7 @@ impl Ending {
 }
 
 /// A value that a policy file extracts from a response, or that a client posts as the truth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Label {
     /// A number; numbers compare as numbers, so `5` equals `5.0`.
     Number(f64),

@@ -1,9 +1,11 @@
 //! What a reward may be and how several of one decision make one.
 
+use serde::{Deserialize, Serialize};
+
 use super::decision::Label;
 
 /// The kind of number a reward is.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum RewardKind {
     /// 0 or 1.
     Binary,
@@ -75,7 +77,7 @@ impl std::fmt::Display for RewardOutOfRange {
 }
 
 /// How several rewards of one decision make one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Aggregate {
     /// The first counts, others are duplicates.
     First,
@@ -103,7 +105,7 @@ impl Aggregate {
 }
 
 /// Whether more is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
     /// More is better.
     Maximize,
@@ -112,7 +114,7 @@ pub enum Goal {
 }
 
 /// When a reward enters the posterior.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Learn {
     /// As soon as it is accepted.
     Arrival,
@@ -121,7 +123,7 @@ pub enum Learn {
 }
 
 /// `[reward]`, validated.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RewardRule {
     /// Kind and range.
     pub kind: RewardKind,
@@ -140,7 +142,7 @@ pub struct RewardRule {
 }
 
 /// How a posted label and the arm's prediction make a reward.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Compare {
     /// 1 if they are equal, else 0.
     Equals,
@@ -161,7 +163,7 @@ impl std::fmt::Display for Compare {
 }
 
 /// `[label]`, validated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelRule {
     /// JSON pointer (RFC 6901) of the prediction in the arm's response; of JSON lines, in the first line.
     pub prediction: String,

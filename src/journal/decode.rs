@@ -70,6 +70,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// Takes note of a policy whose record is not among the lines to come.
+    pub fn adopt(&mut self, policy: &PolicyAdopted) {
+        self.memo.adopt(policy);
+    }
+
     /// Reads one line, with or without its line feed.
     ///
     /// # Errors

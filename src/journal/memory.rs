@@ -1,11 +1,12 @@
 //! A disk in memory that fails on demand and forgets what was not synced, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::storage::{Segment, Storage};
+use super::sealed::unseal;
+use super::storage::{Part, Segment, Storage};
 
 /// What would become of a byte in a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +40,16 @@ pub(crate) struct Faults {
     pub(crate) creates: u32,
     /// Removals and truncations that will fail.
     pub(crate) repairs: u32,
+    /// Sealings and checkpoints that will fail.
+    pub(crate) seals: u32,
 }
 
 #[derive(Debug, Default)]
 struct Disk {
     files: BTreeMap<u64, MemoryFile>,
+    /// Lines and index of sealed segments. Sealing is atomic and durable, as a file that is renamed into its place is.
+    sealed: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
+    checkpoints: BTreeMap<u64, Vec<u8>>,
     quarantine: BTreeMap<(u64, u64), Vec<u8>>,
     faults: Faults,
     syncs: u64,
@@ -129,13 +135,20 @@ impl Storage for MemoryStorage {
     type Segment = MemorySegment;
 
     fn list(&self) -> io::Result<Vec<u64>> {
-        Ok(self.disk().files.keys().copied().collect())
+        let disk = self.disk();
+        let all: BTreeSet<u64> = disk
+            .files
+            .keys()
+            .chain(disk.sealed.keys())
+            .copied()
+            .collect();
+        Ok(all.into_iter().collect())
     }
 
     fn create(&self, segment: u64) -> io::Result<MemorySegment> {
         let mut disk = self.disk();
         fail(&mut disk.faults.creates)?;
-        if disk.files.contains_key(&segment) {
+        if disk.files.contains_key(&segment) || disk.sealed.contains_key(&segment) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         disk.files.insert(segment, MemoryFile::default());
@@ -154,8 +167,77 @@ impl Storage for MemoryStorage {
 
     fn read(&self, segment: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
         let disk = self.disk();
+        if let Some((sealed, _)) = disk.sealed.get(&segment) {
+            return unseal(sealed, bytes);
+        }
         let file = disk.files.get(&segment).ok_or(io::ErrorKind::NotFound)?;
         bytes.clone_from(&file.bytes);
+        Ok(())
+    }
+
+    fn is_sealed(&self, segment: u64) -> bool {
+        self.disk().sealed.contains_key(&segment)
+    }
+
+    fn seal(&self, segment: u64, sealed: &[u8], index: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk();
+        fail(&mut disk.faults.seals)?;
+        let parts = (sealed.to_vec(), index.to_vec());
+        disk.sealed.insert(segment, parts);
+        disk.files.remove(&segment);
+        Ok(())
+    }
+
+    fn read_part(
+        &self,
+        segment: u64,
+        part: Part,
+        place: u64,
+        length: usize,
+    ) -> io::Result<Vec<u8>> {
+        let disk = self.disk();
+        let (lines, index) = disk.sealed.get(&segment).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = match part {
+            Part::Lines => lines,
+            Part::Index => index,
+        };
+        let rest = bytes.get(place as usize..).unwrap_or_default();
+        let found = rest.get(..length).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(found.to_vec())
+    }
+
+    fn size(&self, segment: u64) -> io::Result<u64> {
+        let disk = self.disk();
+        let sealed = disk
+            .sealed
+            .get(&segment)
+            .map(|(lines, index)| lines.len() + index.len());
+        let open = || disk.files.get(&segment).map(|file| file.bytes.len());
+        let size = sealed.or_else(open).ok_or(io::ErrorKind::NotFound)?;
+        Ok(size as u64)
+    }
+
+    fn checkpoints(&self) -> io::Result<Vec<u64>> {
+        Ok(self.disk().checkpoints.keys().copied().collect())
+    }
+
+    fn write_checkpoint(&self, checkpoint: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk();
+        fail(&mut disk.faults.seals)?;
+        disk.checkpoints.insert(checkpoint, bytes.to_vec());
+        Ok(())
+    }
+
+    fn read_checkpoint(&self, checkpoint: u64) -> io::Result<Vec<u8>> {
+        let disk = self.disk();
+        let found = disk.checkpoints.get(&checkpoint);
+        found.cloned().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn remove_checkpoint(&self, checkpoint: u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        fail(&mut disk.faults.repairs)?;
+        disk.checkpoints.remove(&checkpoint);
         Ok(())
     }
 
@@ -175,6 +257,7 @@ impl Storage for MemoryStorage {
         let mut disk = self.disk();
         fail(&mut disk.faults.repairs)?;
         disk.files.remove(&segment);
+        disk.sealed.remove(&segment);
         Ok(())
     }
 

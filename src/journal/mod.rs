@@ -14,22 +14,30 @@
 //!   pages and would call the next sync a success: the groups are rewritten to a new segment, under the same numbers.
 //! - A group is folded whole or not at all, and once, however often it was rewritten.
 
+pub mod archive;
+pub mod checkpoint;
 mod context;
 pub mod decode;
 pub mod encode;
+pub mod index;
 pub mod lock;
 pub mod reader;
 pub mod recover;
 mod scalar;
+pub mod sealed;
 pub mod storage;
 pub mod writer;
 
 #[cfg(test)]
 pub(crate) mod memory;
 
+pub use checkpoint::Checkpoint;
 pub use encode::{Directory, Encoder};
 pub use lock::{DataLock, LockError};
-pub use recover::{Recovered, RecoveryError, Report, Search, recover, scan, search};
+pub use recover::{
+    Known, Recovered, RecoveryError, Report, Search, begins_at, recover, recover_after,
+    recover_between, scan, search,
+};
 pub use storage::{FileStorage, Storage};
 pub use writer::{Backlogged, Durability, Options, Position, Writer};
 

@@ -4,19 +4,22 @@
 //! A group is read whole before any of its events is given, so it is folded whole or not at all. Replay never judges:
 //! what an event means was decided when it was written.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use memchr::memchr_iter;
+use serde::{Deserialize, Serialize};
 
 use super::decode::{Decoder, RecordError};
 use super::encode::Directory;
 use super::reader::{Chunk, Chunks, Group};
 use super::storage::Storage;
 use super::writer::{LastGroup, Position};
-use crate::engine::event::Event;
+use crate::engine::event::{Event, PolicyAdopted};
+use crate::experiment::id::{ArmId, ExperimentId};
 
 /// How many groups are remembered to recognise a repeated one. Only the last group before a failure is ever rewritten, so
 /// this is generous.
@@ -65,6 +68,8 @@ pub struct Report {
     pub segments: u64,
     /// Groups folded.
     pub groups: u64,
+    /// The number of the first of them; above 1 where the beginning of the journal was deleted.
+    pub first_group: Option<u64>,
     /// Events folded; of a search those that were wanted.
     pub events: u64,
     /// Groups that were there before, rewritten after a failed commit: not folded again.
@@ -99,6 +104,34 @@ pub struct Recovered {
     pub position: Position,
     /// The names in all `policy` records.
     pub directory: Directory,
+    /// What reading on after the last segment needs to know.
+    pub known: Known,
+}
+
+/// What reading on after some segments needs to know of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// The last of these segments.
+    pub segment: u64,
+    /// The number that the next group should have.
+    group: u64,
+    /// Number and checksum of the last groups, to recognise a repeated one.
+    seen: VecDeque<(u64, u32)>,
+    /// Of each experiment the latest `policy` record, and in it all arms that any of them had.
+    policies: BTreeMap<ExperimentId, PolicyAdopted>,
+}
+
+impl Known {
+    fn adopt(&mut self, policy: &PolicyAdopted) {
+        let mut policy = policy.clone();
+        policy.text = Arc::default();
+        if let Some(earlier) = self.policies.remove(&policy.experiment) {
+            let gone = |arm: &(ArmId, _, _)| !policy.arms.iter().any(|other| other.0 == arm.0);
+            let gone: Vec<_> = earlier.arms.into_iter().filter(gone).collect();
+            policy.arms.extend(gone);
+        }
+        self.policies.insert(policy.experiment, policy);
+    }
 }
 
 /// Gives every event of every intact group to `sink`, in order and once; cuts the torn tail of the last segment and
@@ -111,7 +144,36 @@ pub fn recover<S: Storage>(
     storage: &S,
     sink: impl FnMut(Event),
 ) -> Result<Recovered, RecoveryError> {
-    Walk::new(storage, true).run(&mut All(sink))
+    recover_after(storage, Known::default(), sink)
+}
+
+/// As [`recover`], of the segments after those of a checkpoint.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn recover_after<S: Storage>(
+    storage: &S,
+    known: Known,
+    sink: impl FnMut(Event),
+) -> Result<Recovered, RecoveryError> {
+    Walk::new(storage, true).after(known).run(&mut All(sink))
+}
+
+/// As [`recover_after`], of the segments before `live` only: those that nobody writes to any more. Nothing is cut.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn recover_between<S: Storage>(
+    storage: &S,
+    known: Known,
+    live: u64,
+    sink: impl FnMut(Event),
+) -> Result<Recovered, RecoveryError> {
+    let mut walk = Walk::new(storage, true).after(known);
+    walk.before = live;
+    walk.run(&mut All(sink))
 }
 
 /// As [`recover`], but changes nothing: what would be cut or copied is only reported. Also for the journal of a running
@@ -154,6 +216,34 @@ pub fn search<S: Storage>(
     Walk::new(storage, false).run(search)
 }
 
+/// The number of the journal's first intact group: 1, unless older segments were deleted. `None` of an empty journal.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn begins_at<S: Storage>(storage: &S) -> Result<Option<u64>, RecoveryError> {
+    let found = Walk::new(storage, false).run(&mut Glance { groups: 0 })?;
+    Ok(found.report.first_group)
+}
+
+/// Wants nothing of the first segments, until there is a group.
+struct Glance {
+    groups: u64,
+}
+
+impl Search for Glance {
+    fn wants(&mut self, _line: &[u8]) -> bool {
+        self.groups += 1;
+        false
+    }
+
+    fn event(&mut self, _event: Event) {}
+
+    fn is_done(&self) -> bool {
+        self.groups > 0
+    }
+}
+
 /// Wants everything.
 struct All<F>(F);
 
@@ -172,8 +262,8 @@ struct Walk<'a, S: Storage> {
     repair: bool,
     found: Recovered,
     decoder: Decoder,
-    /// Number and checksum of the last groups.
-    seen: VecDeque<(u64, u32)>,
+    /// Segments from here on are not read.
+    before: u64,
     /// The events of the group being read.
     events: Vec<Event>,
     /// Where in the segment being read the last folded group is.
@@ -187,17 +277,36 @@ impl<'a, S: Storage> Walk<'a, S> {
             repair,
             found: Recovered::default(),
             decoder: Decoder::default(),
-            seen: VecDeque::with_capacity(REMEMBERED),
+            before: u64::MAX,
             events: Vec::new(),
             last: None,
         }
     }
 
+    /// Goes on after what is known.
+    fn after(mut self, known: Known) -> Self {
+        for policy in known.policies.values() {
+            self.decoder.adopt(policy);
+            self.found.directory.adopt(policy);
+        }
+        let position = &mut self.found.position;
+        position.segment = position.segment.max(known.segment.saturating_add(1));
+        position.group = position.group.max(known.group);
+        self.found.known = known;
+        self
+    }
+
     fn run(mut self, search: &mut impl Search) -> Result<Recovered, RecoveryError> {
-        let segments = self
+        let all = self
             .storage
             .list()
             .map_err(|source| io_error("list the segments", source))?;
+        let wanted = self.found.known.segment..self.before;
+        let segments: Vec<u64> = all
+            .iter()
+            .copied()
+            .filter(|segment| *segment > wanted.start && *segment < wanted.end)
+            .collect();
         let mut bytes = Vec::new();
         for (index, segment) in segments.iter().enumerate() {
             match self.storage.read(*segment, &mut bytes) {
@@ -209,13 +318,19 @@ impl<'a, S: Storage> Walk<'a, S> {
             }
             self.found.report.segments += 1;
             self.found.position.segment = segment.saturating_add(1);
-            let last = index + 1 == segments.len();
+            // What is sealed was finished.
+            let last = all.last() == Some(segment) && !self.storage.is_sealed(*segment);
             self.segment(*segment, &bytes, last, search)?;
             search.progress(index as u64 + 1, segments.len() as u64);
             if search.is_done() {
                 break;
             }
         }
+        let Recovered {
+            known, position, ..
+        } = &mut self.found;
+        known.segment = position.segment.saturating_sub(1);
+        known.group = position.group;
         Ok(self.found)
     }
 
@@ -242,7 +357,9 @@ impl<'a, S: Storage> Walk<'a, S> {
             }
         }
         if let Some(range) = self.last.take() {
-            self.found.position.last = Some(LastGroup {
+            // What is sealed was synced.
+            let open = !self.storage.is_sealed(segment);
+            self.found.position.last = open.then(|| LastGroup {
                 segment,
                 start: range.start as u64,
                 bytes: bytes[range].to_vec(),
@@ -260,7 +377,7 @@ impl<'a, S: Storage> Walk<'a, S> {
     ) -> Result<(), RecoveryError> {
         let key = (group.number, group.crc);
         if group.number < self.found.position.group {
-            if self.seen.contains(&key) {
+            if self.found.known.seen.contains(&key) {
                 self.found.report.repeated_groups += 1;
                 return Ok(());
             }
@@ -281,16 +398,18 @@ impl<'a, S: Storage> Walk<'a, S> {
                 return self.damage(segment, bytes, group.lines.clone(), why);
             }
         }
-        if self.seen.len() == REMEMBERED {
-            self.seen.pop_front();
+        let seen = &mut self.found.known.seen;
+        if seen.len() == REMEMBERED {
+            seen.pop_front();
         }
-        self.seen.push_back(key);
+        seen.push_back(key);
         self.count(group.number);
         self.found.report.events += self.events.len() as u64;
         self.last = Some(group.lines.start..group.end);
         for event in self.events.drain(..) {
             if let Event::PolicyAdopted(policy) = &event {
                 self.found.directory.adopt(policy);
+                self.found.known.adopt(policy);
             }
             search.event(event);
         }
@@ -300,7 +419,8 @@ impl<'a, S: Storage> Walk<'a, S> {
     /// Counts a group that is about to be folded. The first may have any number: older segments are deleted in time.
     fn count(&mut self, number: u64) {
         let expected = &mut self.found.position.group;
-        if self.found.report.groups > 0 {
+        self.found.report.first_group.get_or_insert(number);
+        if self.found.report.groups > 0 || self.found.known.group > 0 {
             self.found.report.missing_groups += number.saturating_sub(*expected);
         }
         *expected = (*expected).max(number.saturating_add(1));

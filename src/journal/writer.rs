@@ -211,6 +211,16 @@ impl<S: Storage> Writer<S> {
         self.failing
     }
 
+    /// Ends the live segment: the next commit begins another.
+    pub fn finish_segment(&mut self) {
+        self.live = None;
+    }
+
+    /// Segments below this are never written to again, unless the journal fails.
+    pub fn unfinished(&self) -> u64 {
+        self.live_segment().unwrap_or(self.next_segment)
+    }
+
     /// The number of the live segment; `None` before the first commit and while the journal fails.
     pub fn live_segment(&self) -> Option<u64> {
         self.live.as_ref().map(|live| live.number)

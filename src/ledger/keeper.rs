@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::archivist::Desk;
 use super::batches::{Batches, Place};
+use super::shelf::Shelf;
 use super::waiting::Waiting;
 use super::{
     AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable,
@@ -50,6 +52,7 @@ pub(super) struct Keeper<S: Storage> {
     due: Vec<(Place, Claim)>,
     /// Those who wait until what they brought is durable, however long that takes.
     promised: Vec<Reply<Result<(), Unavailable>>>,
+    shelf: Shelf,
     limits: Limits,
     dropped_told: u64,
     revision: u64,
@@ -64,9 +67,11 @@ impl<S: Storage> Keeper<S> {
     pub(super) fn new(
         writer: Writer<S>,
         state: State,
+        desk: Desk,
         shared: Arc<Shared>,
         config: &Config,
     ) -> Self {
+        let shelf = Shelf::new(desk, writer.unfinished(), config.retention);
         Self {
             writer,
             state,
@@ -76,6 +81,7 @@ impl<S: Storage> Keeper<S> {
             waiting: Waiting::default(),
             due: Vec::new(),
             promised: Vec::new(),
+            shelf,
             limits: config.limits,
             dropped_told: 0,
             revision: 0,
@@ -245,6 +251,7 @@ impl<S: Storage> Keeper<S> {
         } else {
             now
         };
+        self.recall(&claim);
         match self.state.judge(&mut self.tentative, claim, now) {
             Judgement::Judged(rewarded) => {
                 let answer = if self.state.is_unlearned(&rewarded) {
@@ -260,6 +267,22 @@ impl<S: Storage> Keeper<S> {
             }
             Judgement::Wait(claim) => self.waiting.push(place, *claim, deadline),
             Judgement::Invalid(error) => self.invalid(place, error),
+        }
+    }
+
+    /// Looks in sealed segments for what the judgement needs and memory no longer has.
+    fn recall(&mut self, claim: &Claim) {
+        let (decision, storage) = (&claim.decision, self.writer.storage());
+        if self.state.lacks_context(&self.tentative, claim)
+            && let Some(context) = self.shelf.context(storage, decision)
+        {
+            self.tentative.recall_context(decision.sequence, context);
+        }
+        if self.state.lacks_prediction(&self.tentative, claim)
+            && let Some(label) = self.shelf.prediction(storage, decision)
+        {
+            self.tentative
+                .recall_prediction(decision.sequence, Some(label));
         }
     }
 
@@ -317,7 +340,8 @@ impl<S: Storage> Keeper<S> {
             "folding the journal again: a changed policy learns from what was not kept"
         );
         let now = self.state.advanced();
-        match fold_again(self.writer.storage(), self.limits, now, plans.clone()) {
+        let storage = self.writer.storage();
+        match fold_again(storage, &self.state, self.limits, now, plans) {
             Ok(state) => Some(state),
             Err(error) => {
                 tracing::warn!(%error, "the journal cannot be folded again: the changed policies start from their priors");
@@ -393,6 +417,7 @@ impl<S: Storage> Keeper<S> {
                 }
             }
             self.tentative = Tentative::default();
+            self.shelf.committed(&mut self.writer);
         }
         self.batches.committed();
         for reply in self.promised.drain(..) {

@@ -14,11 +14,13 @@
 //!
 //! Not here: the rules (`engine`), the bytes (`journal`), allocations (`learner`), HTTP.
 
+mod archivist;
 mod batches;
 mod changes;
 mod handle;
 mod keeper;
 mod queues;
+mod shelf;
 mod waiting;
 
 #[cfg(test)]
@@ -37,12 +39,13 @@ use tokio::sync::oneshot;
 use crate::clock::{Clock, Timestamp};
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, Rewarded};
-use crate::engine::fold::{Limits, Plans, Replay, Standing, State};
+use crate::engine::fold::{Limits, Plans, Standing, State};
+use crate::engine::replay::Replay;
 use crate::engine::snapshot::Tally;
 use crate::experiment::Experiment;
 use crate::journal::{
-    DataLock, Durability, Encoder, FileStorage, LockError, Options, RecoveryError, Report, Storage,
-    Writer, recover, scan,
+    Checkpoint, DataLock, Durability, Encoder, FileStorage, Known, LockError, Options, Recovered,
+    RecoveryError, Report, Storage, Writer, begins_at, checkpoint, recover_after, scan,
 };
 use crate::rewards::{Answer, Item};
 use crate::secret::{SecretError, random_number};
@@ -51,6 +54,8 @@ pub use changes::{Change, Changes};
 pub use handle::{Handle, Receipt};
 pub use queues::Recorder;
 
+use archivist::Archivist;
+pub use archivist::Retention;
 use keeper::Keeper;
 use queues::Queues;
 
@@ -64,6 +69,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Whether acknowledgements wait for the disk.
     pub durability: Durability,
+    /// When segments are finished, and how long they are kept.
+    pub retention: Retention,
     /// How many request threads record.
     pub workers: u16,
     /// Events that a request thread may have waiting.
@@ -113,6 +120,20 @@ pub enum StartError {
     /// The journal cannot be read.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// Older segments were deleted, and what they came to is not known.
+    #[error(
+        "the journal in {} begins at group {group}, and no checkpoint of what came before can be read: \
+         put back {}/checkpoints from a backup, or start with another data directory{problems}",
+        directory.display(), directory.display()
+    )]
+    Beheaded {
+        /// The journal's directory.
+        directory: PathBuf,
+        /// The first group.
+        group: u64,
+        /// What is wrong with the checkpoints.
+        problems: String,
+    },
     /// The journal cannot be written.
     #[error("cannot write the journal in {}: {source}; check its permissions and the space on its disk", directory.display())]
     Write {
@@ -236,6 +257,7 @@ struct Shared {
 pub struct Ledger {
     handle: Handle,
     thread: Option<JoinHandle<()>>,
+    archivist: Option<archivist::Running>,
     /// Released after the thread has ended.
     lock: Option<DataLock>,
 }
@@ -243,8 +265,10 @@ pub struct Ledger {
 /// What was found at the start.
 #[derive(Debug, Clone)]
 pub struct Opened {
-    /// What recovery found.
+    /// What recovery found, after the checkpoint if there is one.
     pub report: Report,
+    /// The last segment that the checkpoint covers.
+    pub checkpoint: Option<u64>,
     /// The random number of this process start, for its sequence keys.
     pub origin: u64,
 }
@@ -273,10 +297,12 @@ impl Ledger {
         config: &Config,
     ) -> Result<(Self, Opened), StartError>
     where
-        S: Storage + Send + 'static,
+        S: Storage + Clone + Send + 'static,
         S::Segment: Send,
     {
+        let archivist = Archivist::new(storage.clone(), config);
         let (state, writer, opened) = open(storage, directory, config)?;
+        let archivist = archivist.start(writer.unfinished())?;
         let (control, commands) = bounded(POSTS);
         let shared = Arc::new(Shared {
             queues: Queues::new(config.workers, config.queue),
@@ -284,7 +310,8 @@ impl Ledger {
             posted_items: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
         });
-        let keeper = Keeper::new(writer, state, Arc::clone(&shared), config);
+        let desk = archivist.desk();
+        let keeper = Keeper::new(writer, state, desk, Arc::clone(&shared), config);
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || keeper.run(&commands))
@@ -297,6 +324,7 @@ impl Ledger {
         let ledger = Self {
             handle,
             thread: Some(thread),
+            archivist: Some(archivist),
             lock: None,
         };
         Ok((ledger, opened))
@@ -319,6 +347,9 @@ impl Ledger {
                 tracing::error!("the ledger's thread has panicked");
             }
         }
+        if let Some(archivist) = self.archivist.take() {
+            archivist.stop();
+        }
     }
 }
 
@@ -335,17 +366,19 @@ fn open<S: Storage>(
     config: &Config,
 ) -> Result<(State, Writer<S>, Opened), StartError> {
     let now = config.clock.now();
-    let mut replay = Replay::new(config.limits, now);
-    let recovered = recover(&storage, |event| replay.push(&event))?;
-    let mut state = replay.finish();
+    let Restored {
+        mut state,
+        recovered,
+        checkpoint,
+    } = restore(&storage, directory, config.limits, now)?;
     let plans = state.incomplete();
     if !plans.is_empty() {
-        let again = fold_again(&storage, config.limits, now, plans.clone())?;
+        let again = fold_again(&storage, &state, config.limits, now, &plans)?;
         state.complete(&plans, again);
     }
     let options = Options {
         durability: config.durability,
-        ..Options::default()
+        segment_bytes: config.retention.segment_bytes,
     };
     let encoder = Encoder::new(config.keys.clone(), recovered.directory);
     let mut writer = Writer::new(storage, encoder, recovered.position, options);
@@ -360,20 +393,94 @@ fn open<S: Storage>(
             source,
         })?;
     state.apply(&started);
-    let report = recovered.report;
-    Ok((state, writer, Opened { report, origin }))
+    let opened = Opened {
+        report: recovered.report,
+        checkpoint,
+        origin,
+    };
+    Ok((state, writer, opened))
 }
 
-/// The state that follows from the whole journal if these statistics are kept from its beginning.
-fn fold_again<S: Storage>(
+/// What the journal amounts to.
+struct Restored {
+    state: State,
+    recovered: Recovered,
+    checkpoint: Option<u64>,
+}
+
+/// The newest checkpoint, and a fold of what follows.
+fn restore<S: Storage>(
     storage: &S,
+    directory: &Path,
     limits: Limits,
     now: Timestamp,
-    plans: Plans,
+) -> Result<Restored, StartError> {
+    let (newest, unusable) = checkpoint::newest(storage).map_err(|source| RecoveryError::Io {
+        doing: "list the checkpoints".to_owned(),
+        source,
+    })?;
+    for (number, problem) in &unusable {
+        tracing::warn!(checkpoint = number, %problem, "a checkpoint cannot be used; an older one, or the whole journal, is read instead");
+    }
+    let number = newest.as_ref().map(|newest| newest.known.segment);
+    let (known, mut replay) = begin(newest, limits, now);
+    let recovered = recover_after(storage, known, |event| replay.push(&event))?;
+    let report = &recovered.report;
+    if let (None, Some(group @ 2..), true) = (number, report.first_group, report.damaged.is_empty())
+    {
+        let problem = |(number, problem): &(u64, _)| format!("\n  checkpoint {number}: {problem}");
+        return Err(StartError::Beheaded {
+            directory: directory.to_owned(),
+            group,
+            problems: unusable.iter().map(problem).collect(),
+        });
+    }
+    Ok(Restored {
+        state: replay.finish(),
+        recovered,
+        checkpoint: number,
+    })
+}
+
+/// Where a fold begins: after a checkpoint, or before everything.
+fn begin(checkpoint: Option<Checkpoint>, limits: Limits, now: Timestamp) -> (Known, Replay) {
+    match checkpoint {
+        Some(found) => {
+            let state = found.state.resumed(limits);
+            (found.known, Replay::resume(state, now, found.latest))
+        }
+        None => (Known::default(), Replay::new(limits, now)),
+    }
+}
+
+/// The planned experiments as they would be if these statistics had been kept from the beginning of the journal.
+///
+/// Where the beginning was deleted, counts and sums are those of `state`, and what is kept beyond them starts where the journal does.
+fn fold_again<S: Storage>(
+    storage: &S,
+    state: &State,
+    limits: Limits,
+    now: Timestamp,
+    plans: &Plans,
 ) -> Result<State, RecoveryError> {
-    let mut replay = Replay::new(limits, now).with_plans(plans);
+    let whole = begins_at(storage)?.is_none_or(|group| group == 1);
+    let replay = if whole {
+        Replay::new(limits, now)
+    } else {
+        tracing::warn!(
+            "older segments of the journal were deleted: what a changed policy keeps beyond counts and sums starts from what is left"
+        );
+        Replay::resume(state.emptied(plans), now, Timestamp::default())
+    };
+    let mut replay = replay.with_plans(plans.clone());
     scan(storage, |event| replay.push(&event))?;
-    Ok(replay.finish())
+    let again = replay.finish();
+    if whole {
+        return Ok(again);
+    }
+    let mut own = state.only(plans);
+    own.complete_in_part(plans, again);
+    Ok(own)
 }
 
 /// What an experiment's arms have earned, and where it stands.

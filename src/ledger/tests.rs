@@ -19,6 +19,7 @@ use crate::experiment::{Arm, Matcher, PathRule, UpstreamRule};
 use crate::journal::memory::{Faults, MemoryStorage};
 use crate::policy::{ArmEvidence, Evidence, Policy, Posterior};
 
+mod archive;
 mod refold;
 
 /// All arms alike until one has earned more, which then gets three quarters.
@@ -160,6 +161,7 @@ impl Rig {
         let mut config = Config {
             data: PathBuf::from("memory"),
             durability: Durability::Group,
+            retention: Retention::default(),
             workers: 2,
             queue: 1024,
             limits: Limits::default(),

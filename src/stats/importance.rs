@@ -2,6 +2,8 @@
 //!
 //! Not here: which weight a reward has. That follows from its logged propensity and the policy's parameters.
 
+use serde::{Deserialize, Serialize};
+
 /// Sums are multiples of this: 2^-32.
 const ONE: f64 = (1_u64 << 32) as f64;
 
@@ -9,7 +11,7 @@ const ONE: f64 = (1_u64 << 32) as f64;
 const MAX_WEIGHT: f64 = 1e9;
 
 /// Σ w and Σ w r.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Importance {
     weights: i128,
     rewards: i128,

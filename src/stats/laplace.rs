@@ -13,10 +13,12 @@
 //! depends on those before it: a merged state is close to that of one stream, not equal to it, and a decision cannot be taken back. Not here: λ,
 //! and probabilities of being best.
 
+use serde::{Deserialize, Serialize};
+
 use super::scaler::{Scaler, standard};
 
 /// One arm's weights, precisions and feature moments.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Laplace {
     /// Number of decisions.
     weight: f64,
@@ -24,7 +26,7 @@ pub struct Laplace {
 }
 
 /// What is known of one feature's weight; all sums.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Feature {
     /// Σ x, raw.
     pub sum: f64,

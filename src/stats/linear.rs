@@ -5,10 +5,12 @@
 //! sums depend on the order of their terms), and a changed λ, goal or standardisation needs no relearning. An update costs d²/2
 //! multiplications. Not here: solving (`policy::contextual::ridge`).
 
+use serde::{Deserialize, Serialize};
+
 use super::cholesky::{add_outer, row};
 
 /// A, b and Σ r² of a set of decisions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Linear {
     /// Σ x xᵀ, packed (`cholesky`). Its first entry is the number of decisions, or their weight.
     gram: Vec<f64>,

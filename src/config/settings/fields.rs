@@ -61,7 +61,30 @@ const DATA: &[Field] = &[
         "retention",
         Kind::Duration { zero: false },
         "\"30d\"",
-        "How far the journal must reach back; at least the longest reward window. Nothing is deleted yet, so it reaches back further.",
+        "How far the journal reaches back: older segments are deleted, once two checkpoints cover them and no window needs them. At least the longest reward window.",
+    ),
+    field(
+        "retention_bytes",
+        Kind::Integer(0, 1 << 50),
+        "0",
+        "The oldest segments are deleted before their time when all together have more bytes, as far as no window needs them. 0: no limit.",
+    ),
+    size(
+        "segment_bytes",
+        "67108864",
+        "A segment of the journal is finished, and then compressed, when it has this many bytes.",
+    ),
+    field(
+        "segment_age",
+        Kind::Duration { zero: false },
+        "\"1h\"",
+        "Or when it is this old and something is written.",
+    ),
+    field(
+        "checkpoint_every",
+        Kind::Duration { zero: true },
+        "\"1m\"",
+        "At least this long passes between checkpoints of finished segments: what a start has to read beyond the live one.",
     ),
 ];
 

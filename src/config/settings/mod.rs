@@ -56,8 +56,16 @@ pub struct Data {
     pub dir: PathBuf,
     /// Whether rewards wait for the disk.
     pub fsync: Durability,
-    /// How long the journal must reach back, in milliseconds.
+    /// How far the journal reaches back, in milliseconds.
     pub retention: u64,
+    /// Most bytes of the journal, as far as no window needs more; 0: no limit.
+    pub retention_bytes: u64,
+    /// When a segment is finished.
+    pub segment_bytes: u64,
+    /// Or at this age, in milliseconds.
+    pub segment_age: u64,
+    /// Least time between checkpoints, in milliseconds.
+    pub checkpoint_every: u64,
 }
 
 /// Who may do what.

@@ -194,6 +194,10 @@ impl<'d> Reading<'d> {
                 dir: PathBuf::from(self.string("data", "dir")?),
                 fsync,
                 retention: self.duration("data", "retention")?,
+                retention_bytes: self.count("data", "retention_bytes")? as u64,
+                segment_bytes: self.count("data", "segment_bytes")? as u64,
+                segment_age: self.duration("data", "segment_age")?,
+                checkpoint_every: self.duration("data", "checkpoint_every")?,
             },
             limits: self.limits()?,
             reload: Reload {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::super::attribute::{Claim, Judgement, Posted, Tentative};
 use super::*;
+use crate::engine::replay::Replay;
 use crate::experiment::decision::Label;
 use crate::experiment::id::{Name, SequenceKey};
 use crate::experiment::reward::{

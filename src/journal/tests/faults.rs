@@ -188,6 +188,7 @@ fn any_faults() -> impl Strategy<Value = Faults> {
     let room = prop_oneof![3 => Just(None), 2 => (0_usize..600).prop_map(Some)];
     (room, 0_u32..3, 0_u32..2, 0_u32..2, 0_u32..3).prop_map(
         |(room, syncs, directory_syncs, creates, repairs)| Faults {
+            seals: 0,
             room,
             syncs,
             directory_syncs,

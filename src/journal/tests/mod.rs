@@ -1,5 +1,6 @@
 //! The journal as a whole: records, crashes, failing disks, and the frozen fixture.
 
+mod checkpoint;
 mod contexts;
 mod crash;
 mod faults;
