@@ -15,14 +15,14 @@ use super::snapshot::Tally;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
 use crate::experiment::context::ContextRule;
-use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason};
+use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason, Shadowed};
 use crate::experiment::id::{ArmId, ExperimentId, PolicyVersion};
 use crate::policy::Statistics;
 
 /// Bounds on what is remembered, per experiment, and how long a label waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most predictions that wait for their label.
+    /// Most predictions that wait for their label. Shadows' predictions, and the labels that may score them, are counted apart.
     pub predictions: usize,
     /// Most contexts of decisions that may yet be credited.
     pub contexts: usize,
@@ -227,6 +227,7 @@ impl State {
             }
             Event::Decided(logged) => self.decided(logged),
             Event::Ended(outcome) => self.ended(outcome),
+            Event::Shadowed(shadowed) => self.shadowed(shadowed),
             Event::Rewarded(rewarded) => self.rewarded(rewarded),
         }
     }
@@ -303,6 +304,15 @@ impl State {
         }
     }
 
+    fn shadowed(&mut self, shadowed: &Shadowed) {
+        let limit = self.limits.predictions;
+        let decision = &shadowed.outcome.decision;
+        if let Some(history) = self.sampled(decision) {
+            history.shadowed(shadowed, limit);
+            self.changed.insert(decision.experiment);
+        }
+    }
+
     fn rewarded(&mut self, rewarded: &Rewarded) {
         if rewarded.verdict != Verdict::Accepted {
             return;
@@ -317,6 +327,7 @@ impl State {
             history.measured(metric, rewarded, limits.metrics);
         } else {
             history.rewarded(rewarded, own, advanced, limits.contexts);
+            history.labelled(rewarded, limits.predictions);
             self.changed.insert(decision.experiment);
         }
     }
@@ -398,6 +409,7 @@ fn time_of(event: &Event) -> Timestamp {
         Event::PolicyAdopted(adopted) => adopted.at,
         Event::Decided(logged) => logged.decision.at,
         Event::Ended(outcome) => outcome.at,
+        Event::Shadowed(shadowed) => shadowed.outcome.at,
         Event::Rewarded(rewarded) => rewarded.received,
     }
 }

@@ -13,6 +13,7 @@ pub mod fold;
 mod history;
 pub mod learned;
 mod predictions;
+mod shadows;
 pub mod snapshot;
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Ending {
 }
 
 /// A value that a policy file extracts from a response, or that a client posts as the truth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Label {
     /// A number; numbers compare as numbers, so `5` equals `5.0`.
     Number(f64),
@@ -147,6 +147,15 @@ pub enum Label {
     Text(Box<str>),
     /// A truth value.
     Boolean(bool),
+}
+
+/// How a shadow fared with a copy of a decision's request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shadowed {
+    /// The arm that shadowed; not the decision's.
+    pub arm: ArmId,
+    /// What became of the copy. It is never `aborted`: no client waits for it.
+    pub outcome: Outcome,
 }
 
 /// What became of a decision's exchange.

@@ -84,7 +84,9 @@ impl ExperimentId {
 }
 
 /// The named hash of an arm: its experiment, its name and its version, so that a new model behind an old name is a new arm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct ArmId(pub u32);
 
 impl ArmId {
@@ -98,7 +100,9 @@ impl ArmId {
 }
 
 /// The first 12 hex digits of the BLAKE3 hash of a policy file's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct PolicyVersion(pub [u8; 6]);
 
 impl PolicyVersion {
@@ -118,7 +122,9 @@ impl fmt::Display for PolicyVersion {
 }
 
 /// What makes a decision unique for ever: no other decision, on any machine, after any crash, has the same three numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct SequenceKey {
     /// A random number of the process start, journalled and synced before the listeners open.
     pub origin: u64,

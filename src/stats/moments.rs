@@ -8,7 +8,7 @@
 const ONE: f64 = (1_u64 << 32) as f64;
 
 /// n, Σr and Σr² of a set of rewards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Moments {
     count: u64,
     /// Σ q, with q = round(r · 2^32).
