@@ -36,7 +36,9 @@ fn start(policy: PolicyAdopted) -> Vec<Event> {
 
 fn fold(events: &[Event]) -> State {
     let mut state = State::new(Limits::default());
-    events.iter().for_each(|event| state.apply(event));
+    for event in events {
+        state.apply(event);
+    }
     state
 }
 
