@@ -166,10 +166,11 @@ fn a_shadow_sees_the_request_and_is_told_what_it_is() {
     let sized = client
         .send("PUT", "/v1/stars?q=%20", &headers, b"abc")
         .unwrap();
-    // A body of unknown length, in pieces.
-    client.raw(
-        b"POST /v1/stars HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
-    );
+    // A body of unknown length, in pieces, and only if it is wanted.
+    client.raw(b"POST /v1/stars HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n");
+    client.raw(b"transfer-encoding: chunked\r\n\r\n");
+    assert_eq!(client.receive_head().unwrap().0, 100);
+    client.raw(b"3\r\nabc\r\n");
     client.raw(b"4\r\ndefg\r\n0\r\n\r\n");
     let chunked = client.receive(false).unwrap();
     let bare = client.get("/v1/stars").unwrap();
@@ -203,6 +204,7 @@ fn a_shadow_sees_the_request_and_is_told_what_it_is() {
             "{request:?}"
         );
         assert!(request.header("transfer-encoding").is_none(), "{request:?}");
+        assert!(request.header("expect").is_none(), "{request:?}");
     }
     assert_eq!(seen[2].header("content-type"), Some("text/x"));
     for request in a.received() {
@@ -212,6 +214,20 @@ fn a_shadow_sees_the_request_and_is_told_what_it_is() {
             .any(|copy| copy.header("x-request-id") == request.header("x-request-id"));
         assert!(same, "{request:?}");
     }
+}
+
+#[test]
+fn a_request_that_is_looked_into_is_shadowed_too() {
+    let (a, b) = (Upstream::json("{}"), Upstream::json("{}"));
+    let context = "[context.size]\ntype = \"length\"\nbody = true\n";
+    let policy = policy("body_limit = 4\n") + context;
+    let proxy = Proxy::stars(&policy, &[&a, &b]);
+    let mut client = proxy.client();
+    assert_eq!(client.post("/v1/stars", "12345").unwrap().status, 200);
+    assert_eq!(total(&proxy, "b", "skipped"), 1);
+    assert_eq!(client.post("/v1/stars", "1234").unwrap().status, 200);
+    shadow_lines(&proxy, 1);
+    assert_eq!(b.received()[0].body, b"1234");
 }
 
 #[test]
