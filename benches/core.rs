@@ -64,6 +64,7 @@ fn serving(count: usize) -> Serving {
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: None,
         arms,
         baseline: 0,

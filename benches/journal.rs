@@ -73,6 +73,7 @@ fn policy() -> PolicyAdopted {
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: Some(Arc::new(rule())),
         statistics: Statistics::SCALAR,
         arms: (0..10).map(arm).collect(),

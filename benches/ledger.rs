@@ -86,6 +86,7 @@ fn experiment() -> Experiment {
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: None,
         baseline: 0,
         policy: Arc::new(Thompson::default()),

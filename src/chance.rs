@@ -16,6 +16,7 @@ use crate::experiment::id::{ArmId, ExperimentId, SequenceKey, UnitHash};
 #[derive(Clone)]
 pub struct DrawKeys {
     sequence: [u8; 16],
+    shadow: [u8; 16],
     unit: [u8; 16],
     rendezvous: u64,
 }
@@ -36,6 +37,7 @@ impl DrawKeys {
         }
         Self {
             sequence: derive("pointsman 2026-11 uniform of a decision v1", root),
+            shadow: derive("pointsman 2026-11 shadow of a decision v1", root),
             unit: derive("pointsman 2026-11 hash of a unit v1", root),
             rendezvous: u64::from_le_bytes(derive(
                 "pointsman 2026-11 rendezvous of a unit v1",
@@ -46,11 +48,13 @@ impl DrawKeys {
 
     /// The uniform number in [0, 1) of a decision that is not sticky.
     pub fn uniform(&self, sequence: SequenceKey) -> f64 {
-        let mut hasher = SipHasher24::new_with_key(&self.sequence);
-        hasher.write(&sequence.origin.to_le_bytes());
-        hasher.write(&sequence.worker.to_le_bytes());
-        hasher.write(&sequence.counter.to_le_bytes());
-        unit_interval(hasher.finish())
+        uniform(&self.sequence, sequence)
+    }
+
+    /// The number in [0, 1) that says whether a decision's request is shadowed: if it is below the fraction. It has nothing to do
+    /// with the one that draws the arm, so that what is shadowed is a fair sample of what every arm serves.
+    pub fn shadow(&self, sequence: SequenceKey) -> f64 {
+        uniform(&self.shadow, sequence)
     }
 
     /// The hash of `unit` in `experiment`; a new `salt` makes all units anew.
@@ -99,6 +103,14 @@ impl DrawKeys {
         }
         best
     }
+}
+
+fn uniform(key: &[u8; 16], sequence: SequenceKey) -> f64 {
+    let mut hasher = SipHasher24::new_with_key(key);
+    hasher.write(&sequence.origin.to_le_bytes());
+    hasher.write(&sequence.worker.to_le_bytes());
+    hasher.write(&sequence.counter.to_le_bytes());
+    unit_interval(hasher.finish())
 }
 
 /// The number at place `arm` of the `SplitMix64` sequence that starts at `seed` (Steele, Lea and Flood, "Fast splittable

@@ -13,6 +13,7 @@ use pointsman::config::compile::{Source, compile};
 use pointsman::config::{load, reference, settings};
 use pointsman::experiment::Experiment;
 use pointsman::experiment::reward::{Learn, RewardKind};
+use pointsman::experiment::shadow::{ShadowRule, ShadowTerms};
 use pointsman::policy::{KINDS, Memory};
 use proptest::prelude::*;
 
@@ -149,6 +150,43 @@ fn what_is_left_out_has_its_documented_default() {
 }
 
 #[test]
+fn shadows_are_all_arms_unless_the_file_names_them() {
+    let with = |shadow: &str| GOOD.replace("[reward]", &format!("{shadow}\n[reward]"));
+    assert_eq!(compiled(GOOD).shadow, None);
+    let label = "[label]\nprediction = \"/p\"\n";
+    let rule = compiled(&with(&format!("{label}[shadow]")))
+        .shadow
+        .clone()
+        .unwrap();
+    let wanted = ShadowRule {
+        arms: vec![0, 1],
+        fraction: 1.0,
+        concurrency: 16,
+        timeout: 10_000,
+        body_limit: 1_048_576,
+        terms: ShadowTerms { learn: false },
+    };
+    assert_eq!(rule, wanted);
+    let text = "[shadow]\narms = [\"b\"]\nfraction = 0\nconcurrency = 1\ntimeout = \"5ms\"\nbody_limit = 0\nlearn = true";
+    let text = with(&format!("{label}{text}"));
+    // An arm that only shadows.
+    let text = text.replace(":9002\"]", ":9002\"]\nweight = 0");
+    let rule = compiled(&text).shadow.clone().unwrap();
+    assert_eq!(
+        (&rule.arms[..], rule.fraction, rule.body_limit),
+        (&[1][..], 0.0, 0)
+    );
+    assert_eq!(
+        (rule.concurrency, rule.timeout, rule.terms.learn),
+        (1, 5, true)
+    );
+    let loaded = compile(&[source("good", &with("[shadow]"))], &settings()).unwrap();
+    let told = loaded.warnings[0].to_string();
+    assert!(told.contains("there is no [label]"), "{told}");
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
 fn a_changed_text_is_a_changed_version_and_an_arms_version_is_another_arm() {
     let (first, second) = (compiled(GOOD), compiled(&format!("{GOOD}# a comment\n")));
     assert_ne!(first.version, second.version);
@@ -159,6 +197,80 @@ fn a_changed_text_is_a_changed_version_and_an_arms_version_is_another_arm() {
 
 /// What is replaced by what, and what the problem must say.
 const BAD: &[(&str, &str, &[&str])] = &[
+    (
+        "[reward]",
+        "[shadow]\nfracton = 0.5\n[reward]",
+        &[
+            "bad.toml:6:1",
+            "unknown key `fracton`",
+            "did you mean `fraction`?",
+        ],
+    ),
+    (
+        "[reward]",
+        "[shadow]\nfraction = 1.5\n[reward]",
+        &["`fraction` cannot be 1.5", "at most 1"],
+    ),
+    (
+        "[reward]",
+        "[shadow]\nconcurrency = 0\n[reward]",
+        &["`concurrency` cannot be 0"],
+    ),
+    (
+        "[reward]",
+        "[shadow]\narms = []\n[reward]",
+        &["bad.toml:6:8", "no arm shadows"],
+    ),
+    (
+        "[reward]",
+        "[shadow]\narms = [\"b\", \"bb\"]\n[reward]",
+        &[
+            "bad.toml:6:14",
+            "there is no arm `bb`",
+            "did you mean `b`?",
+            "the arms are `a` and `b`",
+        ],
+    ),
+    (
+        "[reward]",
+        "[shadow]\narms = [\"b\", \"b\"]\n[reward]",
+        &["bad.toml:6:14", "`b` is named twice"],
+    ),
+    (
+        "[reward]\nkind = \"binary\"\nwindow = \"24h\"\n[[arm]]\nname = \"a\"",
+        "[shadow]\narms = [\"b\"]\n[reward]\nkind = \"binary\"\nwindow = \"24h\"\n[[arm]]\nname = \"a\"\nweight = 0",
+        &["nothing can be shadowed", "weight = 0 keeps clients away"],
+    ),
+    (
+        "[reward]",
+        "[shadow]\nlearn = true\n[reward]",
+        &["bad.toml:6:9", "`learn = true` needs [label]"],
+    ),
+    (
+        "[policy.thompson]\n[reward]",
+        "[policy.exp3]\n[label]\nprediction = \"/p\"\n[shadow]\nlearn = true\n[reward]",
+        &["`exp3` weights each reward by the probability of its draw"],
+    ),
+    (
+        "[policy.thompson]\n[reward]",
+        "[policy.lin_ucb]\n[context.x]\ntype = \"number\"\nheader = \"x\"\n[label]\nprediction = \"/p\"\n[shadow]\nlearn = true\n[reward]",
+        &["`lin_ucb` learns from contexts"],
+    ),
+    (
+        "[reward]",
+        "[label]\nprediction = \"/p\"\n[shadow]\nlearn = true\n[reward]\ndefault = 0",
+        &["`default` is credited", "two yardsticks"],
+    ),
+    (
+        "[reward]",
+        "[label]\nprediction = \"/p\"\n[shadow]\nlearn = true\n[reward]\nlearn = \"close\"",
+        &["holds rewards back"],
+    ),
+    (
+        "[reward]",
+        "[label]\nprediction = \"/p\"\n[shadow]\nlearn = true\n[reward]\non_failure = 0",
+        &["`on_failure` is credited"],
+    ),
     (
         "kind = \"binary\"",
         "kind = \"binry\"",

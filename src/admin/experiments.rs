@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{Admin, problem};
-use crate::engine::snapshot::Serving;
+use crate::engine::snapshot::{Serving, ShadowTally};
 use crate::policy::Posterior;
 
 /// `GET /api/v1/experiments`
@@ -66,7 +66,7 @@ fn describe_arm(serving: &Serving, index: usize) -> Value {
         .iter()
         .map(|endpoint| format!("http://{endpoint}"))
         .collect();
-    json!({
+    let mut described = json!({
         "name": arm.name.as_str(),
         "version": arm.version,
         "endpoints": endpoints,
@@ -82,7 +82,16 @@ fn describe_arm(serving: &Serving, index: usize) -> Value {
         "enabled": state.enabled,
         // Endpoints are not probed yet: an arm counts as healthy until it is taken out.
         "healthy": true,
-    })
+    });
+    let shadow = &state.tally.shadow;
+    if *shadow != ShadowTally::default() {
+        described["shadow"] = json!({
+            "answers": shadow.answers,
+            "scored": shadow.scores.count(),
+            "mean": shadow.scores.mean(),
+        });
+    }
+    described
 }
 
 fn describe_posterior(posterior: &Posterior) -> Value {

@@ -32,6 +32,15 @@ fn golden_vectors() {
         0.090_874_234_763_671_96
     );
 
+    let shadow = |counter| {
+        keys.shadow(SequenceKey {
+            origin: 1,
+            worker: 2,
+            counter,
+        })
+    };
+    assert_eq!(shadow(3), 0.422_863_303_316_197_8);
+
     let experiment = ExperimentId(0xe734_1d08);
     let unit = |experiment, salt, unit: &str| keys.unit_hash(experiment, salt, unit.as_bytes()).0;
     assert_eq!(unit(experiment, "", "alice"), 0x3605_db7a_572b_2e34);

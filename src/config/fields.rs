@@ -86,6 +86,12 @@ pub const POLICY_FILE: &[Field] = &[
         Kind::Table(LABEL),
         "Lets clients post the true label instead of a reward; Pointsman compares it with the arm's prediction.",
     ),
+    off(
+        "shadow",
+        Kind::Table(SHADOW),
+        "Copies requests to arms that do not serve them and throws the responses away, so that one label scores every arm that answered. \
+         An arm with weight = 0 gets no traffic under any policy and may shadow all the same. How to use it: docs/shadow.md.",
+    ),
     required("arm", Kind::Tables(ARM), "The alternatives, 1 to 100."),
     off(
         "upstream",
@@ -299,6 +305,47 @@ const WITHIN: &[Field] = &[required(
     Kind::Number(Range::NOT_NEGATIVE),
     "Greatest error that still counts as right.",
 )];
+
+const SHADOW: &[Field] = &[
+    depends(
+        "arms",
+        Kind::Texts,
+        "every arm",
+        "The arms that shadow. None gets a copy of a request that it serves itself.",
+    ),
+    optional(
+        "fraction",
+        Kind::Number(Range::closed(0.0, 1.0)),
+        "1.0",
+        "The part of the sampled decisions whose requests are copied. Which ones follows from a keyed hash of the decision, so it can be recomputed.",
+    ),
+    optional(
+        "concurrency",
+        Kind::Integer(1, 10_000),
+        "16",
+        "Most copies under way for this experiment in one process, from the pick to the end of the response. Those beyond it are skipped and counted. \
+         They take up to concurrency times body_limit bytes of memory.",
+    ),
+    optional(
+        "timeout",
+        Kind::Duration { zero: false },
+        "\"10s\"",
+        "How long a copy may take, from its sending to the end of its response; after that the shadow has failed. The client waits for none of it.",
+    ),
+    optional(
+        "body_limit",
+        Kind::Integer(0, 1 << 30),
+        "1048576",
+        "Bytes of a request's body that are copied aside. A request with a longer one is not shadowed, which is counted as skipped.",
+    ),
+    optional(
+        "learn",
+        Kind::Boolean,
+        "false",
+        "true: an arm's posterior learns its scores as a shadow, too. For policies without a context other than exp3, with rewards that are learned on \
+         arrival, without default and on_failure. Tests and off-policy estimates never see them.",
+    ),
+];
 
 const ARM: &[Field] = &[
     required(

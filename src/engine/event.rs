@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
 use crate::experiment::context::{Context, ContextRule};
-use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome};
+use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome, Shadowed};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::{LabelRule, RewardRule};
+use crate::experiment::shadow::ShadowTerms;
 use crate::policy::Statistics;
 
 /// Something that the journal accepted.
@@ -50,6 +51,8 @@ pub enum Event {
     Decided(LoggedDecision),
     /// An exchange ended.
     Ended(Outcome),
+    /// A shadow answered the copy of a request, or failed to.
+    Shadowed(Box<Shadowed>),
     /// A reward or label was judged.
     Rewarded(Box<Rewarded>),
 }
@@ -64,6 +67,7 @@ impl Event {
             Self::PolicyAdopted(adopted) => adopted.at,
             Self::Decided(logged) => logged.decision.at,
             Self::Ended(outcome) => outcome.at,
+            Self::Shadowed(shadowed) => shadowed.outcome.at,
             Self::Rewarded(rewarded) => rewarded.received,
         }
     }
@@ -90,6 +94,8 @@ pub struct PolicyAdopted {
     pub reward: RewardRule,
     /// How labels become rewards, if at all.
     pub label: Option<LabelRule>,
+    /// What becomes of the shadows' answers, if there are shadows.
+    pub shadow: Option<ShadowTerms>,
     /// What is looked at besides the arms.
     pub context: Option<Arc<ContextRule>>,
     /// What the fold keeps for the policy.
@@ -114,6 +120,7 @@ impl PolicyAdopted {
             reward_meaning: experiment.reward_meaning(),
             reward: experiment.reward,
             label: experiment.label.clone(),
+            shadow: experiment.shadow.as_ref().map(|rule| rule.terms),
             context: experiment.context.clone(),
             statistics: experiment.policy.statistics(),
             arms: experiment

@@ -46,6 +46,7 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: None,
         arms: weights.iter().enumerate().map(arm).collect(),
         baseline: 0,

@@ -17,14 +17,14 @@ use super::snapshot::Tally;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
 use crate::experiment::context::ContextRule;
-use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason};
+use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason, Shadowed};
 use crate::experiment::id::{ArmId, ExperimentId, PolicyVersion};
 use crate::policy::Statistics;
 
 /// Bounds on what is remembered, per experiment, and how long a label waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most predictions that wait for their label.
+    /// Most predictions that wait for their label. Shadows' predictions, and the labels that may score them, are counted apart.
     pub predictions: usize,
     /// Most contexts of decisions that may yet be credited.
     pub contexts: usize,
@@ -294,6 +294,7 @@ impl State {
             }
             Event::Decided(logged) => self.decided(logged),
             Event::Ended(outcome) => self.ended(outcome),
+            Event::Shadowed(shadowed) => self.shadowed(shadowed),
             Event::Rewarded(rewarded) => self.rewarded(rewarded),
         }
     }
@@ -370,6 +371,15 @@ impl State {
         }
     }
 
+    fn shadowed(&mut self, shadowed: &Shadowed) {
+        let limit = self.limits.predictions;
+        let decision = &shadowed.outcome.decision;
+        if let Some(history) = self.sampled(decision) {
+            history.shadowed(shadowed, limit);
+            self.changed.insert(decision.experiment);
+        }
+    }
+
     fn rewarded(&mut self, rewarded: &Rewarded) {
         if rewarded.verdict != Verdict::Accepted {
             return;
@@ -384,6 +394,7 @@ impl State {
             history.measured(metric, rewarded, limits.metrics);
         } else {
             history.rewarded(rewarded, own, advanced, limits.contexts);
+            history.labelled(rewarded, limits.predictions);
             self.changed.insert(decision.experiment);
         }
     }

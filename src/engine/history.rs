@@ -16,12 +16,14 @@ use super::event::{PolicyAdopted, Rewarded};
 use super::fold::Allocated;
 use super::learned::{Credit, Learned};
 use super::predictions::Predictions;
-use super::snapshot::Tally;
+use super::shadows::{Rescored, Scoring, Shadows};
+use super::snapshot::{ShadowTally, Tally};
 use crate::clock::Timestamp;
 use crate::experiment::context::{Context, ContextRule};
-use crate::experiment::decision::{Decision, LoggedDecision, Outcome};
+use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Shadowed};
 use crate::experiment::id::{ArmId, Name, PolicyVersion, SequenceKey};
 use crate::experiment::reward::{Aggregate, LabelRule, Learn, RewardRule};
+use crate::experiment::shadow::ShadowTerms;
 use crate::policy::Statistics;
 use crate::stats::importance::Importance;
 use crate::stats::moments::Moments;
@@ -42,6 +44,7 @@ pub(super) struct History {
     pub(super) claims: Claims,
     pub(super) entries: BTreeMap<(Timestamp, SequenceKey), Entry>,
     pub(super) predictions: Predictions,
+    pub(super) shadows: Shadows,
     pub(super) contexts: Contexts,
     pub(super) metrics: BTreeSet<(Timestamp, SequenceKey, u64)>,
     pub(super) closing: Closing,
@@ -49,6 +52,8 @@ pub(super) struct History {
     pub(super) meaning: String,
     /// The rules of every policy version of this epoch.
     versions: BTreeMap<PolicyVersion, RewardRule>,
+    /// The policy versions of this epoch that have shadows.
+    shadowing: BTreeMap<PolicyVersion, ShadowTerms>,
     longest_window: u64,
     /// What the policy in force asks for.
     pub(super) statistics: Statistics,
@@ -69,6 +74,7 @@ struct Earned {
     learned: Moments,
     defaults: u64,
     failures: u64,
+    shadow: ShadowTally,
     /// What the policy asks for beyond this; behind a pointer, because it is handed to the learner again and again.
     detail: Arc<Learned>,
 }
@@ -83,6 +89,9 @@ impl History {
         self.rule = adopted.reward;
         self.label.clone_from(&adopted.label);
         self.versions.insert(adopted.version, adopted.reward);
+        if let Some(terms) = adopted.shadow {
+            self.shadowing.insert(adopted.version, terms);
+        }
         self.longest_window = self.longest_window.max(adopted.reward.window);
     }
 
@@ -132,6 +141,7 @@ impl History {
             rewards: earned.rewards,
             defaults: earned.defaults,
             failures: earned.failures,
+            shadow: earned.shadow,
             detail: Arc::clone(&earned.detail),
         }
     }
@@ -168,6 +178,69 @@ impl History {
         if let Some(value) = self.failure_credit(outcome) {
             self.settle_as_failure(decision);
             self.credit(decision, value, own, advanced);
+        }
+    }
+
+    /// Counts a shadow's answer, and scores its prediction if the label is there already.
+    pub(super) fn shadowed(&mut self, shadowed: &Shadowed, limit: usize) {
+        let outcome = &shadowed.outcome;
+        if outcome.ending != Ending::Answered {
+            return;
+        }
+        let earned = self.arms.entry(shadowed.arm).or_default();
+        earned.shadow.answers += 1;
+        let (Some(label), Some(prediction)) = (&self.label, &outcome.prediction) else {
+            return;
+        };
+        let (decision, arm) = (&outcome.decision, shadowed.arm);
+        let scoring = Scoring {
+            label,
+            reward: &self.rule,
+            limit,
+        };
+        let rescored = self.shadows.predicted(decision, arm, prediction, scoring);
+        if let Some(rescored) = rescored {
+            self.rescore(decision, rescored);
+        }
+    }
+
+    /// Scores the shadows of a decision by its label; those that have not answered yet are scored when they do.
+    pub(super) fn labelled(&mut self, rewarded: &Rewarded, limit: usize) {
+        let decision = &rewarded.decision;
+        let (Some(rule), Some(label)) = (&self.label, &rewarded.label) else {
+            return;
+        };
+        if !self.shadowing.contains_key(&decision.policy_version) {
+            return;
+        }
+        let scoring = Scoring {
+            label: rule,
+            reward: &self.rule,
+            limit,
+        };
+        for rescored in self.shadows.labelled(rewarded, label, scoring) {
+            self.rescore(decision, rescored);
+        }
+    }
+
+    /// Puts a shadow's score in place of the one before, exactly. It is learned where the decision's policy file said so.
+    fn rescore(&mut self, decision: &Decision, rescored: Rescored) {
+        let terms = self.shadowing.get(&decision.policy_version);
+        let learn = terms.is_some_and(|terms| terms.learn);
+        let (statistics, at) = (self.statistics, decision.at);
+        let earned = self.arms.entry(rescored.arm).or_default();
+        for (score, times) in [(rescored.before, -1), (rescored.after, 1)] {
+            let Some(value) = score else { continue };
+            change(&mut earned.shadow.scores, value, times);
+            if !learn {
+                continue;
+            }
+            change(&mut earned.learned, value, times);
+            // Neither weighted by a propensity nor with a context: a shadow was not drawn.
+            if !statistics.is_scalar() {
+                let credit = Credit { at, value, times };
+                Arc::make_mut(&mut earned.detail).credit(statistics.memory, credit);
+            }
         }
     }
 
@@ -241,6 +314,7 @@ impl History {
             claims: Claims::default(),
             entries: BTreeMap::new(),
             predictions: Predictions::default(),
+            shadows: Shadows::default(),
             contexts: Contexts::default(),
             metrics: BTreeSet::new(),
             closing: Closing::default(),
@@ -286,12 +360,14 @@ impl History {
             claims: Claims::default(),
             entries: BTreeMap::new(),
             predictions: Predictions::default(),
+            shadows: Shadows::default(),
             contexts: Contexts::default(),
             metrics: BTreeSet::new(),
             closing: Closing::default(),
             version: adopted.version,
             meaning: adopted.reward_meaning.clone(),
             versions: BTreeMap::new(),
+            shadowing: BTreeMap::new(),
             longest_window: 0,
             statistics: adopted.statistics,
             context: adopted.context.clone(),
@@ -439,11 +515,7 @@ impl History {
         let statistics = self.statistics;
         let importance = self.importance(decision, value);
         let earned = self.arms.entry(decision.arm).or_default();
-        if times > 0 {
-            earned.learned.add(value, 1);
-        } else {
-            earned.learned.remove(value);
-        }
+        change(&mut earned.learned, value, times);
         if statistics.is_scalar() {
             return;
         }
@@ -597,6 +669,7 @@ impl History {
     fn forget_before(&mut self, cutoff: Timestamp) {
         self.claims.forget_before(cutoff);
         self.predictions.forget_before(cutoff);
+        self.shadows.forget_before(cutoff);
         self.contexts.forget_before(cutoff);
         while let Some(first) = self.entries.first_entry() {
             if first.key().0 >= cutoff {
@@ -607,6 +680,15 @@ impl History {
         while self.metrics.first().is_some_and(|first| first.0 < cutoff) {
             self.metrics.pop_first();
         }
+    }
+}
+
+/// Adds a value once, or with −1 takes it back.
+fn change(moments: &mut Moments, value: f64, times: i64) {
+    if times > 0 {
+        moments.add(value, 1);
+    } else {
+        moments.remove(value);
     }
 }
 

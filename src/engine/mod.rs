@@ -14,6 +14,7 @@ mod history;
 pub mod learned;
 mod predictions;
 pub mod replay;
+mod shadows;
 pub mod snapshot;
 
 #[cfg(test)]

@@ -64,8 +64,19 @@ pub struct Tally {
     pub defaults: u64,
     /// Sampled decisions whose arm failed.
     pub failures: u64,
+    /// What the arm has shown as a shadow; apart from all the rest.
+    pub shadow: ShadowTally,
     /// What the policy asks for beyond counts and sums.
     pub detail: Arc<Learned>,
+}
+
+/// What an arm has shown on copies of requests that other arms served. Additive.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct ShadowTally {
+    /// Copies that it answered, whatever they were worth.
+    pub answers: u64,
+    /// Its scores: one for each decision whose label was accepted, and with which its prediction can be compared.
+    pub scores: Moments,
 }
 
 impl PartialEq for Tally {
@@ -78,7 +89,7 @@ impl PartialEq for Tally {
                     tally.defaults,
                     tally.failures,
                 ),
-                (tally.learned, tally.rewards),
+                (tally.learned, tally.rewards, tally.shadow),
             )
         };
         // Details are changed only together with their arm's counts, so one that was not replaced need not be looked through.

@@ -151,6 +151,15 @@ pub enum Label {
     Boolean(bool),
 }
 
+/// How a shadow fared with a copy of a decision's request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shadowed {
+    /// The arm that shadowed; not the decision's.
+    pub arm: ArmId,
+    /// What became of the copy. It is never `aborted`: no client waits for it.
+    pub outcome: Outcome,
+}
+
 /// What became of a decision's exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {

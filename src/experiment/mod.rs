@@ -7,6 +7,7 @@ pub mod context;
 pub mod decision;
 pub mod id;
 pub mod reward;
+pub mod shadow;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::policy::{ArmPrior, Policy};
 use context::ContextRule;
 use id::{ArmId, ExperimentId, Name, PolicyVersion};
 use reward::{LabelRule, RewardKind, RewardRule};
+use shadow::ShadowRule;
 
 /// A validated policy file.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Experiment {
     pub reward: RewardRule,
     /// How a posted label becomes a reward.
     pub label: Option<LabelRule>,
+    /// Which requests are copied to other arms.
+    pub shadow: Option<ShadowRule>,
     /// What is looked at besides the arms.
     pub context: Option<Arc<ContextRule>>,
     /// The alternatives, in the file's order; 1 to 100.

@@ -67,6 +67,7 @@ fn policy(version: u8, order: [usize; 3]) -> Event {
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: None,
         statistics: Statistics::SCALAR,
         arms: order.into_iter().map(arm).collect(),

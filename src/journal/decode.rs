@@ -17,11 +17,14 @@ use super::scalar::{parse_decimal, parse_hex, parse_time};
 use crate::decision_id::{InvalidDecisionId, decode_unverified};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use crate::experiment::context::ContextRule;
-use crate::experiment::decision::{Ending, Label, LoggedContext, LoggedDecision, Outcome};
+use crate::experiment::decision::{
+    Ending, Label, LoggedContext, LoggedDecision, Outcome, Shadowed,
+};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
+use crate::experiment::shadow::ShadowTerms;
 use crate::policy::Statistics;
 
 /// Why a line is no record.
@@ -92,6 +95,7 @@ impl Decoder {
         match &*head.kind {
             "decision" => serde_json::from_slice::<DecisionLine<'_>>(line)?.event(memo),
             "outcome" => serde_json::from_slice::<OutcomeLine<'_>>(line)?.event(),
+            "shadow" => serde_json::from_slice::<ShadowLine<'_>>(line)?.event(),
             "reward" => serde_json::from_slice::<RewardLine<'_>>(line)?.event(memo),
             "allocation" => serde_json::from_slice::<AllocationLine<'_>>(line)?.event(),
             "policy" => serde_json::from_slice::<PolicyLine<'_>>(line)?.event(memo),
@@ -259,7 +263,11 @@ struct OutcomeLine<'a> {
 
 impl OutcomeLine<'_> {
     fn event(self) -> Result<Event, RecordError> {
-        Ok(Event::Ended(Outcome {
+        self.outcome().map(Event::Ended)
+    }
+
+    fn outcome(self) -> Result<Outcome, RecordError> {
+        Ok(Outcome {
             decision: decode_unverified(self.id)?,
             at: parse_time("at", self.at)?,
             ending: Ending::from_word(self.ending).ok_or(RecordError::Field {
@@ -269,7 +277,35 @@ impl OutcomeLine<'_> {
             status: self.status,
             latency_micros: self.latency_micros,
             prediction: self.prediction.map(LabelItem::label),
-        }))
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct ShadowLine<'a> {
+    at: &'a str,
+    id: &'a str,
+    arm_id: &'a str,
+    ending: &'a str,
+    status: Option<u16>,
+    latency_micros: u64,
+    #[serde(borrow)]
+    prediction: Option<LabelItem<'a>>,
+}
+
+impl ShadowLine<'_> {
+    fn event(self) -> Result<Event, RecordError> {
+        let arm = arm_id(self.arm_id)?;
+        let outcome = OutcomeLine {
+            at: self.at,
+            id: self.id,
+            ending: self.ending,
+            status: self.status,
+            latency_micros: self.latency_micros,
+            prediction: self.prediction,
+        };
+        let outcome = outcome.outcome()?;
+        Ok(Event::Shadowed(Box::new(Shadowed { arm, outcome })))
     }
 }
 
@@ -349,6 +385,7 @@ struct PolicyLine<'a> {
     reward: RewardRuleItem<'a>,
     #[serde(borrow)]
     label: Option<LabelRuleItem<'a>>,
+    shadow: Option<ShadowTerms>,
     statistics: Option<Statistics>,
     context: Option<ContextRule>,
     #[serde(borrow)]
@@ -378,6 +415,7 @@ impl PolicyLine<'_> {
             reward_meaning: self.reward_meaning,
             reward: self.reward.rule()?,
             label: self.label.map(LabelRuleItem::rule).transpose()?,
+            shadow: self.shadow,
             context: self.context.map(Arc::new),
             statistics: self.statistics.unwrap_or_default(),
             arms: self

@@ -11,7 +11,7 @@ use super::scalar::{TimeWriter, write_decimal, write_hex, write_json};
 use crate::clock::Timestamp;
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, PolicyAdopted, Rewarded};
-use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome};
+use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome, Shadowed};
 use crate::experiment::id::{ArmId, ExperimentId, Name, SequenceKey};
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
@@ -122,6 +122,7 @@ impl Encoder {
             }
             Event::Decided(decision) => self.decision(lines, decision),
             Event::Ended(outcome) => self.outcome(lines, outcome),
+            Event::Shadowed(shadowed) => self.shadowed(lines, shadowed),
             Event::Rewarded(reward) => self.reward(lines, reward),
         }
         push(lines, "}\n");
@@ -194,6 +195,10 @@ impl Encoder {
         if let Some(label) = &policy.label {
             write_label_rule(line, label);
         }
+        if let Some(shadow) = &policy.shadow {
+            push(line, ",\"shadow\":");
+            write_json(line, shadow);
+        }
         if !policy.statistics.is_scalar() {
             push(line, ",\"statistics\":");
             write_json(line, &policy.statistics);
@@ -225,17 +230,24 @@ impl Encoder {
 
     /// `,"id":"…"` and the names of experiment and arm.
     fn identity(&self, line: &mut Vec<u8>, decision: &Decision) {
+        self.id(line, decision);
+        self.names(line, decision.experiment, decision.arm);
+    }
+
+    fn id(&self, line: &mut Vec<u8>, decision: &Decision) {
         push(line, ",\"id\":\"");
         line.extend_from_slice(self.keys.encode(decision).as_bytes());
         push(line, "\"");
-        let arm = (decision.experiment, decision.arm);
-        if let Some(entry) = self.directory.arms.get(&arm) {
+    }
+
+    fn names(&self, line: &mut Vec<u8>, experiment: ExperimentId, arm: ArmId) {
+        if let Some(entry) = self.directory.arms.get(&(experiment, arm)) {
             line.extend_from_slice(&entry.fields);
         } else {
             push(line, ",\"experiment\":\"");
-            write_hex(line, u128::from(decision.experiment.0), 8);
+            write_hex(line, u128::from(experiment.0), 8);
             push(line, "\",\"arm\":\"");
-            write_hex(line, u128::from(decision.arm.0), 8);
+            write_hex(line, u128::from(arm.0), 8);
             push(line, "\"");
         }
     }
@@ -296,19 +308,19 @@ impl Encoder {
     fn outcome(&mut self, line: &mut Vec<u8>, outcome: &Outcome) {
         self.open(line, "outcome", outcome.at);
         self.identity(line, &outcome.decision);
-        push(line, ",\"ending\":\"");
-        push(line, outcome.ending.as_str());
+        write_ending(line, outcome);
+    }
+
+    fn shadowed(&mut self, line: &mut Vec<u8>, shadowed: &Shadowed) {
+        let outcome = &shadowed.outcome;
+        self.open(line, "shadow", outcome.at);
+        self.id(line, &outcome.decision);
+        self.names(line, outcome.decision.experiment, shadowed.arm);
+        // The id has the arm that served, and a name alone does not say which version of an arm is meant.
+        push(line, ",\"arm_id\":\"");
+        write_hex(line, u128::from(shadowed.arm.0), 8);
         push(line, "\"");
-        if let Some(status) = outcome.status {
-            push(line, ",\"status\":");
-            write_decimal(line, u64::from(status));
-        }
-        push(line, ",\"latency_micros\":");
-        write_decimal(line, outcome.latency_micros.min(MAX_EXACT));
-        if let Some(prediction) = &outcome.prediction {
-            push(line, ",\"prediction\":");
-            write_label(line, prediction);
-        }
+        write_ending(line, outcome);
     }
 
     fn reward(&mut self, line: &mut Vec<u8>, rewarded: &Rewarded) {
@@ -365,6 +377,23 @@ fn write_label(line: &mut Vec<u8>, label: &Label) {
         Label::Number(number) => write_json(line, number),
         Label::Text(text) => write_json(line, &**text),
         Label::Boolean(truth) => write_json(line, truth),
+    }
+}
+
+/// How an exchange ended, and what came of it.
+fn write_ending(line: &mut Vec<u8>, outcome: &Outcome) {
+    push(line, ",\"ending\":\"");
+    push(line, outcome.ending.as_str());
+    push(line, "\"");
+    if let Some(status) = outcome.status {
+        push(line, ",\"status\":");
+        write_decimal(line, u64::from(status));
+    }
+    push(line, ",\"latency_micros\":");
+    write_decimal(line, outcome.latency_micros.min(MAX_EXACT));
+    if let Some(prediction) = &outcome.prediction {
+        push(line, ",\"prediction\":");
+        write_label(line, prediction);
     }
 }
 

@@ -166,6 +166,7 @@ impl<S: Storage> Keeper<S> {
             let decision = match &event {
                 Event::Decided(logged) => &logged.decision,
                 Event::Ended(outcome) => &outcome.decision,
+                Event::Shadowed(shadowed) => &shadowed.outcome.decision,
                 _ => return,
             };
             if !self.state.remembers(decision) || !self.make_room() {

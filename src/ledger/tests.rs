@@ -83,6 +83,7 @@ pub(crate) fn experiment(called: &str, text: &str, arms: &[&str]) -> Experiment 
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: None,
         arms: arms
             .iter()

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
+use super::shadow::Copying;
 use crate::clock::Stopwatch;
 use crate::experiment::decision::Ending;
 
@@ -167,8 +168,8 @@ impl Upload {
 /// The body of a request to an arm.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Streamed from the client, and watched.
-    Streamed(Incoming, Rc<Upload>),
+    /// Streamed from the client, and watched; and copied aside where it is shadowed.
+    Streamed(Incoming, Rc<Upload>, Option<Box<Copying>>),
     /// Read whole, because the policy file asks for a value from it.
     Buffered(Option<Bytes>),
 }
@@ -183,18 +184,29 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Buffered(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(incoming, upload) => {
+            Self::Streamed(incoming, upload, copy) => {
                 let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
                 upload.pieces.set(upload.pieces.get() + 1);
                 let ended = frame.is_none() || incoming.is_end_stream();
                 Poll::Ready(match frame {
                     Some(Err(error)) => {
+                        *copy = None;
                         upload.broken.set(true);
                         Some(Err(error.into()))
                     }
                     frame => {
+                        if let Some(copying) = copy
+                            && let Some(Ok(Some(data))) = frame
+                                .as_ref()
+                                .map(|frame| frame.as_ref().map(Frame::data_ref))
+                        {
+                            copying.push(data);
+                        }
                         if ended {
                             upload.end();
+                            if let Some(copying) = copy.take() {
+                                copying.complete();
+                            }
                         }
                         frame.map(|frame| frame.map_err(Into::into))
                     }
@@ -206,7 +218,7 @@ impl HttpBody for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Buffered(bytes) => bytes.is_none(),
-            Self::Streamed(incoming, _) => incoming.is_end_stream(),
+            Self::Streamed(incoming, ..) => incoming.is_end_stream(),
         }
     }
 
@@ -215,7 +227,7 @@ impl HttpBody for RequestBody {
             Self::Buffered(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Streamed(incoming, _) => incoming.size_hint(),
+            Self::Streamed(incoming, ..) => incoming.size_hint(),
         }
     }
 }

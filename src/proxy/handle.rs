@@ -4,6 +4,7 @@
 //! 2. load the **snapshot**, once, and **match** the path, host, method and headers ([`Router::find`]);
 //! 3. find its **unit** ([`mod@unit`]) and its **context** ([`mod@context`]);
 //! 4. **decide** ([`engine::decide`](crate::engine::decide)), sign the decision, offer it to the journal;
+//!    (where the policy file has `[shadow]`, have its request copied to other arms: [`shadow`]);
 //! 5. **forward** it to the least busy endpoint of the arm ([`upstream`]); if nothing could be sent, the baseline answers under a second decision;
 //! 6. pass the **response** on with our headers, and record the outcome when it ends ([`exchange`](super::exchange)).
 //!
@@ -24,6 +25,7 @@ use super::body::{Body, Proxied, RequestBody};
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::router::{Route, Router};
+use super::shadow::{self, Picked};
 use super::upstream::{self, Failed, ForwardError, Timeouts};
 use super::worker::{Peer, Role, Worker};
 use super::{api, context, headers, unit, vet};
@@ -93,7 +95,17 @@ async fn respond(
         .route()
         .overhead
         .record(stopwatch.elapsed().as_secs_f64());
-    let request = outgoing(matched.serving(), parts, body, decision.sequence);
+    let mut request = outgoing(matched.serving(), parts, body, decision.sequence);
+    if let Some(shadow) = &matched.route().shadow {
+        let picked = Picked {
+            worker,
+            published: &published,
+            index,
+            decision: &decision,
+            served: draw.arm,
+        };
+        shadow::pick(shadow, &picked, &mut request);
+    }
     let mut response = matched
         .forward_or_fall_back(worker, draw, decision, request)
         .await;
@@ -208,7 +220,7 @@ impl Matched<'_> {
             let body = RequestBody::Buffered((!read.is_empty()).then(|| read.clone()));
             (body, Some(read))
         } else {
-            (RequestBody::Streamed(body, Rc::default()), None)
+            (RequestBody::Streamed(body, Rc::default(), None), None)
         };
         let json = read.as_deref().and_then(crate::json::first_value);
         let found = rules.0.map_or(unit::Found::Missing, |rule| {
@@ -324,7 +336,7 @@ impl Matched<'_> {
         let route = self.route();
         let route_arm = &route.arms[arm];
         let upload = match request.body() {
-            RequestBody::Streamed(_, upload) => Some(Rc::clone(upload)),
+            RequestBody::Streamed(_, upload, _) => Some(Rc::clone(upload)),
             RequestBody::Buffered(_) => None,
         };
         let mut exchange = Exchange::start(

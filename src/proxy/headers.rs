@@ -18,6 +18,9 @@ pub const POLICY_VERSION: HeaderName = HeaderName::from_static("x-pointsman-poli
 /// Why this arm, when it was not sampled.
 pub const REASON: HeaderName = HeaderName::from_static("x-pointsman-reason");
 
+/// In the copy of a request that another arm serves: the name of the arm that shadows.
+pub const SHADOW: HeaderName = HeaderName::from_static("x-pointsman-shadow");
+
 const OWN_PREFIX: &str = "x-pointsman-";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -111,6 +114,11 @@ pub fn identify(headers: &mut HeaderMap, sequence: SequenceKey) {
     ) {
         headers.insert(TRACEPARENT, value);
     }
+}
+
+/// A name or a version as a header's value. They are plain ASCII, so the conversion always succeeds.
+pub fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
 fn hex(byte: u8) -> [u8; 2] {

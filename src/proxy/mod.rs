@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod handle;
 pub mod headers;
 pub mod problem;
+pub mod shadow;
 pub mod unit;
 pub mod vet;
 

@@ -11,6 +11,8 @@ use http::header::{HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use metrics::{Counter, Histogram};
 
+use super::headers;
+use super::shadow::RouteShadow;
 use super::upstream::{EndpointState, Endpoints};
 use crate::experiment::{Experiment, PathRule, UnitSource};
 use crate::telemetry::metrics::{ArmMetrics, Metrics};
@@ -39,6 +41,8 @@ pub struct Route {
     pub version_header: HeaderValue,
     /// The header that holds the unit, if a header does.
     pub unit_header: Option<HeaderName>,
+    /// Who shadows, if anybody does.
+    pub shadow: Option<RouteShadow>,
     /// Requests without a unit.
     pub unit_missing: Counter,
     /// Seconds that the proxy itself takes.
@@ -117,7 +121,7 @@ impl Route {
                 .map(|endpoint| endpoints.state(endpoint))
                 .collect(),
             metrics: metrics.arm(&experiment.name, &arm.name),
-            header: header_value(arm.name.as_str()),
+            header: headers::value(arm.name.as_str()),
         });
         Self {
             methods: matcher
@@ -134,12 +138,16 @@ impl Route {
                 })
                 .collect(),
             arms: arms.collect(),
-            experiment_header: header_value(experiment.name.as_str()),
-            version_header: header_value(&experiment.version.to_string()),
+            experiment_header: headers::value(experiment.name.as_str()),
+            version_header: headers::value(&experiment.version.to_string()),
             unit_header: match experiment.unit.as_ref().map(|unit| &unit.source) {
                 Some(UnitSource::Header(name)) => name.parse().ok(),
                 _ => None,
             },
+            shadow: experiment.shadow.as_ref().map(|rule| {
+                let slots = endpoints.shadow_slots(experiment.id);
+                RouteShadow::build(rule, experiment, slots, metrics)
+            }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
             connect_timeout: Duration::from_millis(experiment.upstream.connect_timeout),
@@ -161,11 +169,6 @@ impl Route {
                     .any(|given| given == value)
             })
     }
-}
-
-/// Names and versions are plain ASCII, so the conversion always succeeds.
-fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
 }
 
 /// The request's host without its port.

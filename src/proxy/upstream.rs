@@ -21,7 +21,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::body::{RequestBody, Upload};
+use super::shadow::Slots;
 use crate::experiment::Endpoint;
+use crate::experiment::id::ExperimentId;
 
 /// Idle connections that a worker keeps for one endpoint.
 const MAX_IDLE: usize = 256;
@@ -39,14 +41,17 @@ pub struct EndpointState {
     index: usize,
 }
 
-/// The registry of endpoints: the same address is the same endpoint, across arms and reloads.
+/// The registry of what outlives reloads: the same address is the same endpoint, across arms and reloads.
 #[derive(Debug, Default)]
-pub struct Endpoints(Mutex<HashMap<Endpoint, Arc<EndpointState>>>);
+pub struct Endpoints {
+    states: Mutex<HashMap<Endpoint, Arc<EndpointState>>>,
+    shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
+}
 
 impl Endpoints {
     /// The state of `endpoint`, new or known. Called when policies are compiled, not by requests.
     pub fn state(&self, endpoint: &Endpoint) -> Arc<EndpointState> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let index = known.len();
         let state = known.entry(endpoint.clone()).or_insert_with(|| {
             // An endpoint's host is plain ASCII, so the conversion always succeeds.
@@ -60,6 +65,12 @@ impl Endpoints {
             })
         });
         Arc::clone(state)
+    }
+
+    /// The slots of an experiment's shadows, new or known. Called when policies are compiled.
+    pub fn shadow_slots(&self, experiment: ExperimentId) -> Arc<Slots> {
+        let mut known = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(experiment).or_default())
     }
 }
 
@@ -195,7 +206,7 @@ impl Pool {
             request.headers_mut().insert(HOST, in_flight.0.host.clone());
         }
         let upload = match request.body() {
-            RequestBody::Streamed(body, upload) if !body.is_end_stream() => Rc::clone(upload),
+            RequestBody::Streamed(body, upload, _) if !body.is_end_stream() => Rc::clone(upload),
             _ => Rc::new(Upload::done()),
         };
         loop {

@@ -94,6 +94,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Idle upstream connections.
     pub pool: Rc<Pool>,
+    /// Those of shadows, apart, so that a shadow costs no client its connection.
+    pub shadows: Rc<Pool>,
     index: u16,
     counter: Cell<u64>,
     recorder: Recorder,
@@ -118,6 +120,7 @@ impl Worker {
     fn new(shared: Arc<Shared>, index: u16) -> Option<Self> {
         Some(Self {
             pool: Rc::default(),
+            shadows: Rc::default(),
             index,
             counter: Cell::new(0),
             recorder: shared.ledger.recorder(index)?,
@@ -208,7 +211,8 @@ pub fn run(shared: Arc<Shared>, index: u16, sockets: Vec<(Socket, Role)>) -> std
         let worker = Worker::new(shared, index)
             .ok_or_else(|| std::io::Error::other("there is no journal queue for this worker"))?;
         let worker = Rc::new(worker);
-        let sweeper = tokio::task::spawn_local(sweep(Rc::clone(&worker.pool)));
+        let sweeper =
+            tokio::task::spawn_local(sweep([&worker.pool, &worker.shadows].map(Rc::clone)));
         let mut listeners = JoinSet::new();
         for (socket, role) in sockets {
             let (worker, listener) = (Rc::clone(&worker), TcpListener::from_std(socket.into())?);
@@ -220,11 +224,13 @@ pub fn run(shared: Arc<Shared>, index: u16, sockets: Vec<(Socket, Role)>) -> std
     })
 }
 
-async fn sweep(pool: Rc<Pool>) {
+async fn sweep(pools: [Rc<Pool>; 2]) {
     let mut ticks = tokio::time::interval(Duration::from_secs(15));
     loop {
         ticks.tick().await;
-        pool.sweep();
+        for pool in &pools {
+            pool.sweep();
+        }
     }
 }
 

@@ -44,6 +44,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Decisions and outcomes that the journal's full queue could not take.",
     ),
     (
+        "pointsman_shadow_total",
+        "Copies of requests for arms that shadow: answered, failed, or skipped before they were sent.",
+    ),
+    (
         "pointsman_unmatched_total",
         "Requests that belong to no experiment.",
     ),
@@ -224,6 +228,23 @@ impl Metrics {
         }
     }
 
+    /// The handles of one arm that shadows.
+    pub fn shadow(&self, experiment: &Name, arm: &Name) -> ShadowMetrics {
+        let counter = |outcome| {
+            let labels = [
+                ("experiment", experiment.as_str()),
+                ("arm", arm.as_str()),
+                ("outcome", outcome),
+            ];
+            self.counter("pointsman_shadow_total", &labels)
+        };
+        ShadowMetrics {
+            answered: counter("answered"),
+            failed: counter("failed"),
+            skipped: counter("skipped"),
+        }
+    }
+
     /// Counts one answer of an arm.
     pub fn count_request(&self, experiment: &Name, arm: &Name, metrics: &ArmMetrics, code: u16) {
         if code == 200 {
@@ -275,6 +296,17 @@ pub struct ArmMetrics {
     pub posterior_mean: Gauge,
     /// Σr of counted rewards.
     pub reward_sum: Gauge,
+}
+
+/// The handles of one arm that shadows. Each copy counts in one of them.
+#[derive(Debug)]
+pub struct ShadowMetrics {
+    /// The arm answered.
+    pub answered: Counter,
+    /// It did not, or not well.
+    pub failed: Counter,
+    /// Nothing was sent: too much was under way, or the body was too long or broke off.
+    pub skipped: Counter,
 }
 
 #[cfg(test)]

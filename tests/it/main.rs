@@ -21,5 +21,6 @@ mod layers;
 mod reload;
 mod restart;
 mod reward;
+mod shadow;
 mod shutdown;
 mod simulate;

@@ -4,6 +4,7 @@ mod arm;
 mod context;
 mod policy;
 mod sections;
+mod shadow;
 
 use std::sync::Arc;
 
@@ -138,6 +139,15 @@ impl File<'_> {
         let alternatives = top.sections("arm");
         let arms = self.arms(&alternatives, name.as_ref(), kind);
         let policy = self.policy(rewards.as_ref(), kind, &alternatives);
+        let shadow = top.section("shadow").map(|section| {
+            let facts = shadow::Facts {
+                arms: arms.as_ref().map(|(arms, _)| &arms[..]),
+                reward: reward.as_ref(),
+                has_label: top.has("label"),
+                policy: policy.as_ref().map(|(policy, ..)| &**policy),
+            };
+            shadow::read(&section, &facts)
+        });
         let (arms, baseline) = arms?;
         let name = name?;
         let (policy, floor, warm_up) = policy?;
@@ -158,6 +168,7 @@ impl File<'_> {
             reward,
             context,
             label: label.map_or(Some(None), |label| label.map(Some))?,
+            shadow: shadow.map_or(Some(None), |shadow| shadow.map(Some))?,
             name,
             arms,
             baseline,

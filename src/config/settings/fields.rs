@@ -148,7 +148,7 @@ const LIMITS: &[Field] = &[
     size(
         "predictions",
         "1000000",
-        "Predictions remembered until their label comes; the oldest go first.",
+        "Predictions remembered until their label comes; the oldest go first. As many again of shadows, with the labels that may yet score them.",
     ),
     size(
         "contexts",

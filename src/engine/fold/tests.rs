@@ -4,6 +4,7 @@ mod contexts;
 mod memory;
 mod model;
 mod regression;
+mod shadows;
 
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ fn adopted(reward: RewardRule, label: Option<LabelRule>) -> PolicyAdopted {
         ),
         reward,
         label,
+        shadow: None,
         context: None,
         statistics: Statistics::SCALAR,
         arms: Vec::new(),

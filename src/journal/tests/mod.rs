@@ -8,6 +8,7 @@ mod fixture;
 mod records;
 mod samples;
 mod search;
+mod shadows;
 
 use super::encode::{Directory, Encoder};
 use super::memory::MemoryStorage;

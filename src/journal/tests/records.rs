@@ -48,6 +48,8 @@ fn the_page_shows_real_lines() {
         let text = contexts::line(contexts::policy(), &event);
         assert!(page.contains(text.trim_end()), "not in the page: {text}");
     }
+    let text = shadows::line(&shadows::usual());
+    assert!(page.contains(text.trim_end()), "not in the page: {text}");
     let shown = page.lines().filter(|line| line.starts_with("{\"type\""));
     for text in shown.filter(|line| !line.contains("\"type\":\"commit\"")) {
         decode(text.as_bytes()).unwrap();

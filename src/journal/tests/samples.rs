@@ -92,6 +92,7 @@ pub(super) fn policy() -> PolicyAdopted {
             on_failure: None,
         },
         label: None,
+        shadow: None,
         context: None,
         statistics: Statistics::SCALAR,
         arms: vec![
@@ -127,6 +128,7 @@ fn bounded_policy() -> PolicyAdopted {
             prediction: "/predicted~1label".into(),
             compare: Compare::Within(1.0),
         }),
+        shadow: None,
         context: None,
         statistics: Statistics::SCALAR,
         arms: vec![(ArmId(1), name("a"), String::new())],
