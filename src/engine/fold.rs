@@ -28,6 +28,8 @@ pub struct Limits {
     pub contexts: usize,
     /// Most named secondary outcomes that are remembered to tell duplicates.
     pub metrics: usize,
+    /// Most keys by which clients may post rewards.
+    pub keys: usize,
     /// How long after its decision a label waits for its prediction, in milliseconds.
     pub label_wait: u64,
 }
@@ -38,6 +40,7 @@ impl Default for Limits {
             predictions: 1_000_000,
             contexts: 500_000,
             metrics: 1_000_000,
+            keys: 1_000_000,
             label_wait: 60_000,
         }
     }
@@ -257,8 +260,10 @@ impl State {
             .or_insert_with(|| History::new(adopted));
         if history.epoch != adopted.epoch {
             let allocation = history.allocation.take();
+            let keys = std::mem::take(&mut history.keys);
             *history = History::new(adopted);
             history.allocation = allocation;
+            history.keys = keys;
         }
         history.adopt(adopted);
         let plan = self.plans.get(&adopted.experiment).cloned();
@@ -280,6 +285,11 @@ impl State {
 
     fn decided(&mut self, logged: &LoggedDecision) {
         let (advanced, limit) = (self.advanced, self.limits.contexts);
+        let history = self.experiments.get_mut(&logged.decision.experiment);
+        if let (Some(key), Some(history)) = (logged.key, history) {
+            let (decision, limit) = (&logged.decision, self.limits.keys);
+            history.keys.insert(decision, key, logged.instead_of, limit);
+        }
         if let Some(history) = self.sampled(&logged.decision) {
             history.decided(logged, advanced, limit);
             self.changed.insert(logged.decision.experiment);

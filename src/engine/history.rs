@@ -12,6 +12,7 @@ use super::closing::{BucketKey, Closing, LINGER, Outstanding, Settled};
 use super::contexts::{Contexts, Lesson};
 use super::event::{PolicyAdopted, Rewarded};
 use super::fold::Allocated;
+use super::keys::RewardKeys;
 use super::learned::{Credit, Learned};
 use super::predictions::Predictions;
 use super::snapshot::Tally;
@@ -42,6 +43,8 @@ pub(super) struct History {
     pub(super) predictions: Predictions,
     pub(super) contexts: Contexts,
     pub(super) metrics: BTreeSet<(Timestamp, SequenceKey, u64)>,
+    /// Of decisions of all epochs, so that a reward for an old one is told so.
+    pub(super) keys: RewardKeys,
     pub(super) closing: Closing,
     pub(super) version: PolicyVersion,
     pub(super) meaning: String,
@@ -247,6 +250,7 @@ impl History {
             predictions: Predictions::default(),
             contexts: Contexts::default(),
             metrics: BTreeSet::new(),
+            keys: RewardKeys::default(),
             closing: Closing::default(),
             version: adopted.version,
             meaning: adopted.reward_meaning.clone(),
@@ -557,6 +561,7 @@ impl History {
         self.claims.forget_before(cutoff);
         self.predictions.forget_before(cutoff);
         self.contexts.forget_before(cutoff);
+        self.keys.forget_before(cutoff);
         while let Some(first) = self.entries.first_entry() {
             if first.key().0 >= cutoff {
                 break;

@@ -11,6 +11,7 @@ pub mod decide;
 pub mod event;
 pub mod fold;
 mod history;
+pub mod keys;
 pub mod learned;
 mod predictions;
 pub mod snapshot;

@@ -6,11 +6,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest name of an experiment or arm, in bytes.
 pub const MAX_NAME_LENGTH: usize = 63;
 
 /// A checked name: `[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}`, the grammar of SageMaker's endpoint and variant names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Name(Arc<str>);
 
 impl Name {
@@ -47,6 +50,20 @@ impl fmt::Display for Name {
     }
 }
 
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::new(&text)
+    }
+}
+
 /// The text is not a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -70,7 +87,7 @@ fn first_word(hash: [u8; 32]) -> u32 {
 }
 
 /// The named hash of an experiment's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ExperimentId(pub u32);
 
 impl ExperimentId {
@@ -84,7 +101,7 @@ impl ExperimentId {
 }
 
 /// The named hash of an arm: its experiment, its name and its version, so that a new model behind an old name is a new arm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ArmId(pub u32);
 
 impl ArmId {
@@ -98,7 +115,7 @@ impl ArmId {
 }
 
 /// The first 12 hex digits of the BLAKE3 hash of a policy file's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PolicyVersion(pub [u8; 6]);
 
 impl PolicyVersion {
@@ -118,7 +135,8 @@ impl fmt::Display for PolicyVersion {
 }
 
 /// What makes a decision unique for ever: no other decision, on any machine, after any crash, has the same three numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "(u64, u16, u64)", into = "(u64, u16, u64)")]
 pub struct SequenceKey {
     /// A random number of the process start, journalled and synced before the listeners open.
     pub origin: u64,
@@ -128,9 +146,32 @@ pub struct SequenceKey {
     pub counter: u64,
 }
 
+impl From<SequenceKey> for (u64, u16, u64) {
+    fn from(key: SequenceKey) -> Self {
+        (key.origin, key.worker, key.counter)
+    }
+}
+
+impl From<(u64, u16, u64)> for SequenceKey {
+    fn from((origin, worker, counter): (u64, u16, u64)) -> Self {
+        Self {
+            origin,
+            worker,
+            counter,
+        }
+    }
+}
+
 /// Keyed hash of a unit within its experiment. The unit's own text is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UnitHash(pub u64);
+
+/// Keyed hash of a client's own key for a decision, within the experiment. The key's own text is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyHash(pub [u8; 16]);
+
+/// Longest key that a client may choose for a decision, in bytes.
+pub const MAX_KEY_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,9 @@ use crate::decision_id::{InvalidDecisionId, decode_unverified};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use crate::experiment::context::ContextRule;
 use crate::experiment::decision::{Ending, Label, LoggedContext, LoggedDecision, Outcome};
-use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
+use crate::experiment::id::{
+    ArmId, ExperimentId, KeyHash, Name, PolicyVersion, SequenceKey, UnitHash,
+};
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
@@ -197,6 +199,7 @@ struct DecisionLine<'a> {
     allocation_version: &'a str,
     unit: Option<&'a str>,
     instead_of: Option<&'a str>,
+    key: Option<&'a str>,
     #[serde(borrow)]
     experiment: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -216,6 +219,10 @@ impl DecisionLine<'_> {
             .instead_of
             .map(|text| parse_hex("instead_of", text, 32))
             .transpose()?;
+        let key = self
+            .key
+            .map(|text| parse_hex("key", text, 32))
+            .transpose()?;
         let name = self.experiment.as_deref().unwrap_or_default();
         let probabilities = self
             .probabilities
@@ -232,6 +239,7 @@ impl DecisionLine<'_> {
             unit: unit.map(|hash| UnitHash(hash as u64)),
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
             context,
+            key: key.map(|hash| KeyHash(hash.to_be_bytes())),
             instead_of: instead_of.map(|number| SequenceKey {
                 origin: (number >> 64) as u64,
                 worker: (number >> 48) as u16,

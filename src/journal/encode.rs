@@ -265,6 +265,11 @@ impl Encoder {
             write_hex(line, sequence_number(sequence), 32);
             push(line, "\"");
         }
+        if let Some(key) = logged.key {
+            push(line, ",\"key\":\"");
+            write_hex(line, u128::from_be_bytes(key.0), 32);
+            push(line, "\"");
+        }
         if let Some(logged) = &logged.context {
             write_context(line, &logged.context);
             self.drawn_from(line, decision, &logged.probabilities);

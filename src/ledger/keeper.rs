@@ -63,10 +63,12 @@ pub(super) struct Keeper<S: Storage> {
 impl<S: Storage> Keeper<S> {
     pub(super) fn new(
         writer: Writer<S>,
-        state: State,
+        mut state: State,
         shared: Arc<Shared>,
         config: &Config,
     ) -> Self {
+        // What was evicted in an earlier life was told then.
+        state.take_evicted();
         Self {
             writer,
             state,
@@ -224,7 +226,10 @@ impl<S: Storage> Keeper<S> {
         for (index, item) in items.into_iter().enumerate() {
             let place = Place { batch, index };
             match item {
-                Ok(claim) => self.judge(place, claim, now),
+                Ok(claim) => match self.state.resolve(&self.tentative, claim) {
+                    Ok(claim) => self.judge(place, claim, now),
+                    Err(error) => self.invalid(place, error),
+                },
                 Err(error) => self.invalid(place, error),
             }
             if !self.batches.is_open(batch) {
@@ -415,6 +420,9 @@ impl<S: Storage> Keeper<S> {
         if self.advanced.elapsed() >= ADVANCE && self.unapplied.is_empty() {
             self.advanced = Stopwatch::start();
             self.state.advance(self.clock.now());
+            for (experiment, keys) in self.state.take_evicted() {
+                self.observer.evicted(&experiment, keys);
+            }
         }
     }
 

@@ -40,6 +40,7 @@ use crate::engine::event::{Event, Rewarded};
 use crate::engine::fold::{Limits, Plans, Replay, Standing, State};
 use crate::engine::snapshot::Tally;
 use crate::experiment::Experiment;
+use crate::experiment::id::Name;
 use crate::journal::{
     DataLock, Durability, Encoder, FileStorage, LockError, Options, RecoveryError, Report, Storage,
     Writer, recover, scan,
@@ -88,6 +89,8 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     fn judged(&self, rewarded: &Rewarded);
     /// An item was invalid.
     fn invalid(&self);
+    /// So many clients' keys of an experiment's decisions were pushed out by newer ones.
+    fn evicted(&self, _experiment: &Name, _keys: u64) {}
     /// The journal can be written again, or no longer.
     fn writable(&self, writable: bool);
 }
@@ -373,7 +376,10 @@ fn fold_again<S: Storage>(
 ) -> Result<State, RecoveryError> {
     let mut replay = Replay::new(limits, now).with_plans(plans);
     scan(storage, |event| replay.push(&event))?;
-    Ok(replay.finish())
+    let mut state = replay.finish();
+    // These were told when it happened.
+    state.take_evicted();
+    Ok(state)
 }
 
 /// What an experiment's arms have earned, and where it stands.

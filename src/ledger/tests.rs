@@ -81,6 +81,7 @@ pub(crate) fn experiment(called: &str, text: &str, arms: &[&str]) -> Experiment 
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_key: None,
         label: None,
         context: None,
         arms: arms
@@ -113,6 +114,7 @@ pub(crate) struct Counts {
     pub(crate) verdicts: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) commits: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) evicted: AtomicU64,
 }
 
 impl Observer for Counts {
@@ -132,6 +134,9 @@ impl Observer for Counts {
     }
     fn invalid(&self) {
         *self.verdicts.lock().unwrap().entry("invalid").or_default() += 1;
+    }
+    fn evicted(&self, _experiment: &Name, keys: u64) {
+        self.evicted.fetch_add(keys, Ordering::Relaxed);
     }
     fn writable(&self, _writable: bool) {}
 }
@@ -227,7 +232,8 @@ impl Rig {
     }
 
     pub(crate) fn post(&self, decision: Decision, posted: Posted) -> Receipt<Vec<Answer>> {
-        self.handle.post(vec![Ok(self.claim(decision, posted))])
+        self.handle
+            .post(vec![Ok(self.claim(decision, posted).into())])
     }
 
     fn claim(&self, decision: Decision, posted: Posted) -> Claim {
@@ -264,6 +270,7 @@ fn logged(decision: Decision) -> Event {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        key: None,
         context: None,
     })
 }
@@ -340,7 +347,7 @@ fn items_are_answered_in_their_order() {
     let stars = Arc::new(experiment("stars", "1", &["a", "b"]));
     rig.adopt(&[&stars]);
     let decision = rig.decision(&stars, 0, 1);
-    let claim = |value| Ok(rig.claim(decision, Posted::Reward(value)));
+    let claim = |value| Ok(rig.claim(decision, Posted::Reward(value)).into());
     let answers = rig
         .handle
         .post(vec![

@@ -39,6 +39,8 @@ pub struct Route {
     pub version_header: HeaderValue,
     /// The header that holds the unit, if a header does.
     pub unit_header: Option<HeaderName>,
+    /// The header that holds the client's own key, and the count of requests without one; if the policy file asks for it.
+    pub reward_key: Option<(HeaderName, Counter)>,
     /// Requests without a unit.
     pub unit_missing: Counter,
     /// Seconds that the proxy itself takes.
@@ -140,6 +142,10 @@ impl Route {
                 Some(UnitSource::Header(name)) => name.parse().ok(),
                 _ => None,
             },
+            reward_key: experiment.reward_key.as_ref().and_then(|header| {
+                let missing = metrics.counter("pointsman_reward_key_missing_total", &name);
+                Some((header.parse().ok()?, missing))
+            }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
             connect_timeout: Duration::from_millis(experiment.upstream.connect_timeout),

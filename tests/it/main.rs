@@ -17,6 +17,7 @@ mod decide;
 mod forward;
 mod harness;
 mod inspect;
+mod keys;
 mod layers;
 mod reload;
 mod restart;

@@ -1,6 +1,7 @@
 //! The fold and the judge together, case by case; `model` has the random histories, `memory` what policies may ask for.
 
 mod contexts;
+mod keys;
 mod memory;
 mod model;
 mod regression;
@@ -100,6 +101,7 @@ fn decided(decision: Decision) -> Event {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        key: None,
         context: None,
     })
 }

@@ -17,11 +17,16 @@ fn contexts_folder() -> PathBuf {
     folder().with_file_name("journal_v1_contexts")
 }
 
-fn write_contexts() -> MemoryStorage {
+/// The same version, with what clients' own keys have added.
+fn keys_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_keys")
+}
+
+fn write_groups(groups: &[Vec<Event>]) -> MemoryStorage {
     let storage = MemoryStorage::default();
     let mut writer = writer(&storage, Position::default());
-    for group in contexts::groups() {
-        for event in &group {
+    for group in groups {
+        for event in group {
             writer.append(event).unwrap();
         }
         writer.commit().unwrap();
@@ -84,9 +89,27 @@ fn version_1_with_contexts_is_read() {
 
 #[test]
 fn version_1_with_contexts_is_what_this_release_writes() {
-    let [written] = &write_contexts().contents()[..] else {
+    let [written] = &write_groups(&contexts::groups()).contents()[..] else {
         panic!("one segment");
     };
     let frozen = fs::read_to_string(contexts_folder().join("000000000001.jsonl")).unwrap();
+    assert_eq!(String::from_utf8_lossy(written), frozen);
+}
+
+#[test]
+fn version_1_with_keys_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(keys_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, keys::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_keys_is_what_this_release_writes() {
+    let [written] = &write_groups(&keys::groups()).contents()[..] else {
+        panic!("one segment");
+    };
+    let frozen = fs::read_to_string(keys_folder().join("000000000001.jsonl")).unwrap();
     assert_eq!(String::from_utf8_lossy(written), frozen);
 }
