@@ -203,12 +203,12 @@ impl State {
         rewarded.verdict == Verdict::Accepted && lost && learns_from_it()
     }
 
-    /// The history in which a decision of the current epoch counts while its policy file is in force.
+    /// The history in which a decision of the current epoch counts while its policy file is in force and its arm has not begun anew.
     fn current(&self, decision: &Decision) -> Option<&History> {
         self.experiments
             .get(&decision.experiment)
             .filter(|history| !history.retired && history.epoch == decision.epoch)
-            .filter(|history| !history.has_waived(decision))
+            .filter(|history| !history.has_waived(decision) && !history.orders.have_reset(decision))
     }
 
     /// The value with which the claim is accepted.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::orders::Ordered;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
 use crate::experiment::context::{Context, ContextRule};
@@ -50,6 +51,8 @@ pub enum Event {
     Ended(Outcome),
     /// A reward or label was judged.
     Rewarded(Box<Rewarded>),
+    /// An operator has paused an experiment, taken an arm out, or the like.
+    Ordered(Box<Ordered>),
 }
 
 /// A policy file that came into force.

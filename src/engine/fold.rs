@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use super::history::History;
+use super::orders::Orders;
 use super::snapshot::Tally;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
@@ -86,6 +87,8 @@ pub struct Standing {
     pub retired: bool,
     /// What was last drawn from.
     pub allocation: Option<Allocated>,
+    /// What an operator has ordered.
+    pub orders: Orders,
 }
 
 /// 65,535 epochs were used.
@@ -164,6 +167,7 @@ impl State {
             version: history.version,
             retired: history.retired,
             allocation: history.allocation.clone(),
+            orders: history.orders.clone(),
         })
     }
 
@@ -231,7 +235,12 @@ impl State {
             Event::Decided(logged) => self.decided(logged),
             Event::Ended(outcome) => self.ended(outcome),
             Event::Rewarded(rewarded) => self.rewarded(rewarded),
+            Event::Ordered(ordered) => self.ordered(ordered),
         }
+    }
+
+    pub(super) fn note_changed(&mut self, experiment: ExperimentId) {
+        self.changed.insert(experiment);
     }
 
     /// The time up to which windows have been closed.
@@ -261,9 +270,11 @@ impl State {
         if history.epoch != adopted.epoch {
             let allocation = history.allocation.take();
             let keys = std::mem::take(&mut history.keys);
+            let orders = history.orders.of_next_epoch();
             *history = History::new(adopted);
             history.allocation = allocation;
             history.keys = keys;
+            history.orders = orders;
         }
         history.adopt(adopted);
         let plan = self.plans.get(&adopted.experiment).cloned();
@@ -327,8 +338,8 @@ impl State {
             history.measured(metric, rewarded, limits.metrics);
         } else {
             history.rewarded(rewarded, own, advanced, limits.contexts);
-            self.changed.insert(decision.experiment);
         }
+        self.changed.insert(decision.experiment);
     }
 
     /// Whether the decision was made by a process that wrote this journal, so that the journal may hold it.
@@ -336,11 +347,12 @@ impl State {
         self.origins.contains(&decision.sequence.origin)
     }
 
-    /// The history that a sampled decision of the current epoch counts in.
+    /// The history that a sampled decision of the current epoch counts in, unless its arm has begun anew since.
     fn sampled(&mut self, decision: &Decision) -> Option<&mut History> {
         self.experiments
             .get_mut(&decision.experiment)
             .filter(|history| decision.reason == Reason::Sampled && decision.epoch == history.epoch)
+            .filter(|history| !history.orders.have_reset(decision))
     }
 }
 
@@ -409,6 +421,7 @@ fn time_of(event: &Event) -> Timestamp {
         Event::Decided(logged) => logged.decision.at,
         Event::Ended(outcome) => outcome.at,
         Event::Rewarded(rewarded) => rewarded.received,
+        Event::Ordered(ordered) => ordered.at,
     }
 }
 

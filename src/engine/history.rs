@@ -14,6 +14,8 @@ use super::event::{PolicyAdopted, Rewarded};
 use super::fold::Allocated;
 use super::keys::RewardKeys;
 use super::learned::{Credit, Learned};
+use super::measures::Measures;
+use super::orders::Orders;
 use super::predictions::Predictions;
 use super::snapshot::Tally;
 use crate::clock::Timestamp;
@@ -45,6 +47,10 @@ pub(super) struct History {
     pub(super) metrics: BTreeSet<(Timestamp, SequenceKey, u64)>,
     /// Of decisions of all epochs, so that a reward for an old one is told so.
     pub(super) keys: RewardKeys,
+    /// The named secondary outcomes that are summed.
+    metric_names: BTreeSet<Name>,
+    /// What an operator has ordered.
+    pub(super) orders: Orders,
     pub(super) closing: Closing,
     pub(super) version: PolicyVersion,
     pub(super) meaning: String,
@@ -72,6 +78,8 @@ struct Earned {
     failures: u64,
     /// What the policy asks for beyond this; behind a pointer, because it is handed to the learner again and again.
     detail: Arc<Learned>,
+    /// Named secondary outcomes; behind a pointer for the same reason.
+    measures: Arc<Measures>,
 }
 
 impl History {
@@ -134,6 +142,7 @@ impl History {
             defaults: earned.defaults,
             failures: earned.failures,
             detail: Arc::clone(&earned.detail),
+            measures: Arc::clone(&earned.measures),
         }
     }
 
@@ -192,10 +201,12 @@ impl History {
         }
     }
 
-    /// Remembers a named outcome, to tell its duplicates; at most `limit` of them.
+    /// Sums a named outcome, and remembers it to tell its duplicates; at most `limit` of them.
     pub(super) fn measured(&mut self, metric: &Name, rewarded: &Rewarded, limit: usize) {
         let decision = &rewarded.decision;
         let hash = id_hash(metric.as_str(), rewarded.id.as_deref());
+        let earned = self.arms.entry(decision.arm).or_default();
+        Arc::make_mut(&mut earned.measures).add(&mut self.metric_names, metric, rewarded.value);
         self.metrics.insert((decision.at, decision.sequence, hash));
         while self.metrics.len() > limit {
             self.metrics.pop_first();
@@ -251,6 +262,8 @@ impl History {
             contexts: Contexts::default(),
             metrics: BTreeSet::new(),
             keys: RewardKeys::default(),
+            metric_names: BTreeSet::new(),
+            orders: Orders::default(),
             closing: Closing::default(),
             version: adopted.version,
             meaning: adopted.reward_meaning.clone(),
@@ -544,6 +557,13 @@ impl History {
             let times = settled.defaults;
             detail.credit(memory, Credit { at, value, times });
         }
+    }
+
+    /// Drops what an arm has earned, and what its decisions made until then may yet be credited with.
+    pub(super) fn forget_arm(&mut self, arm: ArmId, until: Timestamp) {
+        self.arms.remove(&arm);
+        self.closing.forget_arm(arm);
+        self.contexts.forget_arm(arm, until);
     }
 
     /// Gives outstanding decisions up, see `waived_until`.

@@ -13,6 +13,8 @@ pub mod fold;
 mod history;
 pub mod keys;
 pub mod learned;
+pub mod measures;
+pub mod orders;
 mod predictions;
 pub mod snapshot;
 

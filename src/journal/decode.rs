@@ -16,6 +16,7 @@ use super::encode::{aggregate_word, goal_word, learn_word};
 use super::scalar::{parse_decimal, parse_hex, parse_time};
 use crate::decision_id::{InvalidDecisionId, decode_unverified};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
+use crate::engine::orders::{Order, Ordered};
 use crate::experiment::context::ContextRule;
 use crate::experiment::decision::{Ending, Label, LoggedContext, LoggedDecision, Outcome};
 use crate::experiment::id::{
@@ -92,6 +93,7 @@ impl Decoder {
             "reward" => serde_json::from_slice::<RewardLine<'_>>(line)?.event(memo),
             "allocation" => serde_json::from_slice::<AllocationLine<'_>>(line)?.event(),
             "policy" => serde_json::from_slice::<PolicyLine<'_>>(line)?.event(memo),
+            "operator" => serde_json::from_slice::<OperatorLine<'_>>(line)?.event(),
             "retire" => serde_json::from_slice::<RetireLine<'_>>(line)?.event(),
             "start" => serde_json::from_slice::<StartLine<'_>>(line)?.event(),
             _ => Err(head.newer()),
@@ -158,6 +160,31 @@ impl RetireLine<'_> {
             at: parse_time("at", self.at)?,
             experiment: experiment_id(self.experiment_id)?,
         })
+    }
+}
+
+#[derive(Deserialize)]
+struct OperatorLine<'a> {
+    at: &'a str,
+    experiment_id: &'a str,
+    order: &'a str,
+    arm_id: Option<&'a str>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+}
+
+impl OperatorLine<'_> {
+    fn event(self) -> Result<Event, RecordError> {
+        let arm = self.arm_id.map(arm_id).transpose()?;
+        Ok(Event::Ordered(Box::new(Ordered {
+            at: parse_time("at", self.at)?,
+            experiment: experiment_id(self.experiment_id)?,
+            order: Order::from_word(self.order, arm).ok_or(RecordError::Field {
+                field: "order",
+                expected: "pause or resume, or disable, enable or reset with an `arm_id`",
+            })?,
+            reason: self.reason.map(Into::into),
+        })))
     }
 }
 

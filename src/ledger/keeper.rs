@@ -17,6 +17,7 @@ use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::attribute::{Claim, Judgement, Tentative};
 use crate::engine::event::{Event, PolicyAdopted};
 use crate::engine::fold::{Limits, Plans, State};
+use crate::engine::orders::Ordered;
 use crate::experiment::Experiment;
 use crate::journal::{Storage, Writer};
 use crate::rewards::{Answer, Item};
@@ -130,7 +131,9 @@ impl<S: Storage> Keeper<S> {
                 Command::Allocated { events, reply } => self.promise(events, reply),
                 Command::Nudge => {}
                 Command::Stop => stop = true,
-                asked @ (Command::Prospects { .. } | Command::Adopt { .. }) => later.push(asked),
+                asked @ (Command::Prospects { .. }
+                | Command::Adopt { .. }
+                | Command::Order { .. }) => later.push(asked),
             }
         }
         self.empty_queues();
@@ -147,6 +150,23 @@ impl<S: Storage> Keeper<S> {
                     reply.send(self.prospects(&experiments)).ok();
                 }
                 Command::Adopt { adoption, reply } => self.adopt(&adoption, reply),
+                Command::Order {
+                    experiment,
+                    order,
+                    reason,
+                    reply,
+                } => {
+                    // Everything else is durable and applied, so no reward is judged by what held before the order.
+                    let event = Event::Ordered(Box::new(Ordered {
+                        at: self.clock.now().max(self.state.advanced()),
+                        experiment,
+                        order,
+                        reason,
+                    }));
+                    let news = self.state.is_news(experiment, order);
+                    self.promise(news.then_some(event).into_iter().collect(), reply);
+                    self.commit();
+                }
                 _ => {}
             }
         }

@@ -38,9 +38,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, Rewarded};
 use crate::engine::fold::{Limits, Plans, Replay, Standing, State};
+use crate::engine::orders::Order;
 use crate::engine::snapshot::Tally;
 use crate::experiment::Experiment;
-use crate::experiment::id::Name;
+use crate::experiment::id::{ExperimentId, Name};
 use crate::journal::{
     DataLock, Durability, Encoder, FileStorage, LockError, Options, RecoveryError, Report, Storage,
     Writer, recover, scan,
@@ -212,6 +213,12 @@ enum Command {
     },
     Adopt {
         adoption: Box<Adoption>,
+        reply: Reply<Result<(), Unavailable>>,
+    },
+    Order {
+        experiment: ExperimentId,
+        order: Order,
+        reason: Option<Box<str>>,
         reply: Reply<Result<(), Unavailable>>,
     },
     /// A queue is half full.

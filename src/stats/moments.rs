@@ -4,11 +4,13 @@
 //! live one in its last digits. Rewards are quantised once, to multiples of 2^-32, and added as integers.
 //! Not here: discounting (statistics are stored undiscounted) and any estimate of uncertainty.
 
+use serde::{Deserialize, Serialize};
+
 /// Rewards are multiples of this: 2^-32, about 2.3e-10.
 const ONE: f64 = (1_u64 << 32) as f64;
 
 /// n, Σr and Σr² of a set of rewards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Moments {
     count: u64,
     /// Σ q, with q = round(r · 2^32).

@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod arms;
 mod context;
 mod decide;
 mod forward;

@@ -4,6 +4,7 @@ mod contexts;
 mod keys;
 mod memory;
 mod model;
+mod orders;
 mod regression;
 
 use std::sync::Arc;
@@ -428,7 +429,13 @@ fn named_metrics_are_recorded_once_and_never_learned() {
     assert_eq!(verdict(&mut state, metric(None)), Verdict::Accepted);
     assert_eq!(verdict(&mut state, metric(None)), Verdict::Duplicate);
     assert_eq!(verdict(&mut state, metric(Some(1))), Verdict::Accepted);
-    assert_eq!(state.tally(experiment(), ArmId(0)), Tally::default());
+    let tally = state.tally(experiment(), ArmId(0));
+    assert_eq!(tally.measures.iter().count(), 1);
+    let but_for_these = Tally {
+        measures: Arc::default(),
+        ..tally
+    };
+    assert_eq!(but_for_these, Tally::default());
 }
 
 #[test]

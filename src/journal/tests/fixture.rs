@@ -22,6 +22,11 @@ fn keys_folder() -> PathBuf {
     folder().with_file_name("journal_v1_keys")
 }
 
+/// The same version, with what an operator's orders have added.
+fn orders_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_operator")
+}
+
 fn write_groups(groups: &[Vec<Event>]) -> MemoryStorage {
     let storage = MemoryStorage::default();
     let mut writer = writer(&storage, Position::default());
@@ -111,5 +116,23 @@ fn version_1_with_keys_is_what_this_release_writes() {
         panic!("one segment");
     };
     let frozen = fs::read_to_string(keys_folder().join("000000000001.jsonl")).unwrap();
+    assert_eq!(String::from_utf8_lossy(written), frozen);
+}
+
+#[test]
+fn version_1_with_orders_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(orders_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, orders::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_orders_is_what_this_release_writes() {
+    let [written] = &write_groups(&orders::groups()).contents()[..] else {
+        panic!("one segment");
+    };
+    let frozen = fs::read_to_string(orders_folder().join("000000000001.jsonl")).unwrap();
     assert_eq!(String::from_utf8_lossy(written), frozen);
 }

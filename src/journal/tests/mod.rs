@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod fixture;
 mod keys;
+mod orders;
 mod records;
 mod samples;
 mod search;
