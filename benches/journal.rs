@@ -118,6 +118,7 @@ fn prepared(contextual: bool) -> (Encoder, Decoder, Event) {
         unit: None,
         allocation_version: 12,
         instead_of: None,
+        key: None,
         context: contextual.then(|| Box::new(logged())),
     });
     let (mut encoder, mut decoder) = (

@@ -13,6 +13,7 @@ use pointsman::clock::{Clock, Stopwatch, SystemClock};
 use pointsman::decision_id::Keys;
 use pointsman::engine::event::{Event, Rewarded, Verdict};
 use pointsman::engine::fold;
+use pointsman::engine::keys::Subject;
 use pointsman::experiment::decision::{Decision, LoggedDecision, Reason};
 use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
 use pointsman::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRule};
@@ -21,7 +22,7 @@ use pointsman::journal::Durability;
 use pointsman::learner::Learner;
 use pointsman::ledger::{Config, Handle, Ledger, Observer, Retention};
 use pointsman::policy::thompson::Thompson;
-use pointsman::rewards;
+use pointsman::rewards::{self, Reference};
 
 /// Rewards in a body.
 const BATCH: u64 = 100;
@@ -85,6 +86,7 @@ fn experiment() -> Experiment {
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_key: None,
         label: None,
         shadow: None,
         context: None,
@@ -142,6 +144,7 @@ fn post(
                 unit: None,
                 allocation_version: 1,
                 instead_of: None,
+                key: None,
                 context: None,
             }));
             if body.len() > 1 {
@@ -153,7 +156,13 @@ fn post(
         }
         body.push(']');
         let parse = Stopwatch::start();
-        let decode = |id: &str| keys.decode(id).map_err(|error| error.to_string());
+        let decode = |reference: Reference<'_>| match reference {
+            Reference::DecisionId(id) => match keys.decode(id) {
+                Ok(decision) => Ok(Subject::Decision(decision)),
+                Err(error) => Err(error.to_string()),
+            },
+            Reference::Key { .. } => Err("keys are not measured".to_owned()),
+        };
         let limits = rewards::Limits::default();
         let items = rewards::parse(body.as_bytes(), None, limits, handle.now(), decode)
             .expect("a readable body");

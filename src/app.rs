@@ -257,6 +257,7 @@ impl App {
             shared: Arc::clone(&self.shared),
             reloads: Arc::clone(&self.reloads),
             reloader: reloader.clone(),
+            operator: self.learner.operator(),
         };
         let admin = admin::serve(admin_state, admin_listener, stopped);
         let workers = self.start_workers(Ports::by_worker(ports.proxy, ports.api))?;

@@ -9,8 +9,9 @@ use std::fmt;
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher24;
+use siphasher::sip128::{Hasher128, SipHasher24 as WideHasher};
 
-use crate::experiment::id::{ArmId, ExperimentId, SequenceKey, UnitHash};
+use crate::experiment::id::{ArmId, ExperimentId, KeyHash, SequenceKey, UnitHash};
 
 /// The keys of all draws. Rotation of the keys that sign decision ids does not change them.
 #[derive(Clone)]
@@ -19,6 +20,7 @@ pub struct DrawKeys {
     shadow: [u8; 16],
     unit: [u8; 16],
     rendezvous: u64,
+    reward_key: [u8; 16],
 }
 
 impl fmt::Debug for DrawKeys {
@@ -43,6 +45,7 @@ impl DrawKeys {
                 "pointsman 2026-11 rendezvous of a unit v1",
                 root,
             )),
+            reward_key: derive("pointsman 2026-11 hash of a reward key v1", root),
         }
     }
 
@@ -65,6 +68,15 @@ impl DrawKeys {
         hasher.write(salt.as_bytes());
         hasher.write(unit);
         UnitHash(hasher.finish())
+    }
+
+    /// The hash of a client's own `key` for a decision in `experiment`: 128 bits, so that two keys never meet by chance, and
+    /// keyed, so that who reads the journal cannot try keys.
+    pub fn key_hash(&self, experiment: ExperimentId, key: &[u8]) -> KeyHash {
+        let mut hasher = WideHasher::new_with_key(&self.reward_key);
+        hasher.write(&experiment.0.to_le_bytes());
+        hasher.write(key);
+        KeyHash(u128::from(hasher.finish128()).to_be_bytes())
     }
 
     /// Weighted rendezvous hashing: the arm with the least `-ln(u) / p`, where u is the uniform number of (unit, arm).

@@ -17,8 +17,9 @@ use serde::de::{self, Deserializer, Visitor};
 use crate::clock::Timestamp;
 use crate::engine::attribute::{Claim, Posted};
 use crate::engine::event::Verdict;
-use crate::experiment::decision::{Decision, Label};
-use crate::experiment::id::Name;
+use crate::engine::keys::Subject;
+use crate::experiment::decision::Label;
+use crate::experiment::id::{MAX_KEY_BYTES, Name};
 use split::items;
 
 /// Bounds of a body.
@@ -89,9 +90,32 @@ impl BodyError {
 }
 
 /// One item: a claim, or why it is none.
-pub type Item = Result<Claim, String>;
+pub type Item = Result<Claim<Subject>, String>;
 
-/// Takes a body apart. `decode` checks a decision id and reads it; `received` is the server's time of receipt.
+/// How an item names its decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// By its id, as posted.
+    DecisionId(&'a str),
+    /// By the client's own key.
+    Key {
+        /// The experiment that the decision belongs to.
+        experiment: &'a Name,
+        /// The key: 1 to 256 bytes.
+        key: &'a str,
+    },
+}
+
+/// Whether any item names its decision by the client's own key.
+pub fn any_by_key(items: &[Item]) -> bool {
+    let by_key = |item: &Item| {
+        item.as_ref()
+            .is_ok_and(|claim| matches!(claim.decision, Subject::Key(..)))
+    };
+    items.iter().any(by_key)
+}
+
+/// Takes a body apart. `decode` checks a decision id and reads it, or hashes a key; `received` is the server's time of receipt.
 ///
 /// # Errors
 ///
@@ -101,7 +125,7 @@ pub fn parse(
     content_type: Option<&str>,
     limits: Limits,
     received: Timestamp,
-    decode: impl Fn(&str) -> Result<Decision, String>,
+    decode: impl Fn(Reference<'_>) -> Result<Subject, String>,
 ) -> Result<Vec<Item>, BodyError> {
     if body.len() > limits.bytes {
         return Err(BodyError::TooLong {
@@ -134,8 +158,12 @@ fn is_json_lines(content_type: Option<&str>) -> bool {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PostedItem<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     decision_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    experiment: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
     #[serde(default)]
     reward: Option<Number>,
     #[serde(default)]
@@ -151,10 +179,11 @@ struct PostedItem<'a> {
 fn item(
     piece: &[u8],
     received: Timestamp,
-    decode: &impl Fn(&str) -> Result<Decision, String>,
+    decode: &impl Fn(Reference<'_>) -> Result<Subject, String>,
 ) -> Item {
     let text = std::str::from_utf8(piece).map_err(|_| "the item is not UTF-8".to_owned())?;
     let posted: PostedItem<'_> = serde_json::from_str(text).map_err(|error| describe(&error))?;
+    let decision = subject(&posted, decode);
     let value = match (posted.reward, posted.label) {
         (Some(Number(reward)), None) => Posted::Reward(reward),
         (None, Some(PostedLabel(label))) => Posted::Label(label),
@@ -175,13 +204,39 @@ fn item(
     }
     let at = posted.at.as_deref().map(time).transpose()?;
     Ok(Claim {
-        decision: decode(&posted.decision_id)?,
+        decision: decision?,
         received,
         at,
         metric,
         id: posted.id.map(Into::into),
         posted: value,
     })
+}
+
+/// The decision that the item names in one of the two ways.
+fn subject(
+    posted: &PostedItem<'_>,
+    decode: &impl Fn(Reference<'_>) -> Result<Subject, String>,
+) -> Result<Subject, String> {
+    match (&*posted.decision_id, &posted.experiment, &posted.key) {
+        ("", Some(experiment), Some(key)) => {
+            let experiment =
+                &Name::new(experiment).map_err(|error| format!("\"experiment\": {error}"))?;
+            if key.is_empty() || key.len() > MAX_KEY_BYTES {
+                return Err(format!(
+                    "\"key\" has {} bytes; 1 to {MAX_KEY_BYTES} are allowed",
+                    key.len()
+                ));
+            }
+            decode(Reference::Key { experiment, key })
+        }
+        ("", None, None) => {
+            Err("missing field `decision_id`, or `experiment` and `key`".to_owned())
+        }
+        ("", ..) => Err("a reward by key has \"experiment\" and \"key\"".to_owned()),
+        (id, None, None) => decode(Reference::DecisionId(id)),
+        _ => Err("\"decision_id\" excludes \"experiment\" and \"key\"".to_owned()),
+    }
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {

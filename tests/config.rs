@@ -304,6 +304,21 @@ const BAD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "window = \"24h\"",
+        "window = \"24h\"\nkey = { header = \"x-request-id\" }",
+        &["bad.toml:8:7", "need a client token", "auth.client_token"],
+    ),
+    (
+        "window = \"24h\"",
+        "window = \"24h\"\nkey = { header = \"a b\" }",
+        &["`a b` cannot be the name of a header"],
+    ),
+    (
+        "window = \"24h\"",
+        "window = \"24h\"\nkey = { query = \"id\" }",
+        &["unknown key `query`", "`header` is missing"],
+    ),
+    (
+        "window = \"24h\"",
         "window = \"90d\"",
         &["longer than the journal's retention", "data.retention"],
     ),
@@ -649,6 +664,22 @@ fn what_a_policy_remembers_is_what_its_file_says() {
         memory("sliding_window = \"2d\""),
         Memory::SlidingWindow(2 * 86_400_000)
     );
+}
+
+#[test]
+fn a_key_is_the_header_that_the_file_names() {
+    let text = GOOD.replace(
+        "[reward]\n",
+        "[reward]\nkey = { header = \"X-Amzn-SageMaker-Inference-Id\" }\n",
+    );
+    let settings = "[auth]\nclient_token = \"let-me-in\"\n";
+    let settings = settings::parse("pointsman.toml", settings, &[]).unwrap();
+    let loaded = compile(&[source("good", &text)], &settings).unwrap();
+    assert_eq!(
+        loaded.experiments[0].reward_key.as_deref(),
+        Some("x-amzn-sagemaker-inference-id")
+    );
+    assert_eq!(compiled(GOOD).reward_key, None);
 }
 
 #[test]

@@ -223,6 +223,7 @@ impl World {
             unit,
             allocation_version: 1,
             instead_of: None,
+            key: None,
             context,
         }));
         // One in ten is never rewarded, and credited with 0 when its window closes.

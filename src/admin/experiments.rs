@@ -7,8 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::{Admin, problem};
+use crate::engine::measures::Measures;
 use crate::engine::snapshot::{Serving, ShadowTally};
+use crate::experiment::id::Name;
 use crate::policy::Posterior;
+use crate::stats::moments::Moments;
 
 /// `GET /api/v1/experiments`
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Value> {
@@ -38,7 +41,7 @@ pub(super) async fn one(State(admin): State<Admin>, Path(name): Path<String>) ->
     }
 }
 
-fn describe(serving: &Serving, admin: &Admin) -> Value {
+pub(super) fn describe(serving: &Serving, admin: &Admin) -> Value {
     let experiment = &serving.experiment;
     let arms: Vec<Value> = (0..experiment.arms.len())
         .map(|index| describe_arm(serving, index))
@@ -79,6 +82,8 @@ fn describe_arm(serving: &Serving, index: usize) -> Value {
         "reward_sum": state.tally.rewards.sum(),
         "defaults": state.tally.defaults,
         "failures": state.tally.failures,
+        "metrics": describe_measures(&state.tally.measures),
+        "metrics_not_summed": state.tally.measures.unsummed(),
         "enabled": state.enabled,
         // Endpoints are not probed yet: an arm counts as healthy until it is taken out.
         "healthy": true,
@@ -92,6 +97,17 @@ fn describe_arm(serving: &Serving, index: usize) -> Value {
         });
     }
     described
+}
+
+/// Named secondary outcomes: `{"NAME": {"count", "sum", "mean"}}`.
+fn describe_measures(measures: &Measures) -> Value {
+    let describe = |(name, moments): (&Name, &Moments)| {
+        let (count, sum) = (moments.count(), moments.sum());
+        let mean = (count > 0).then(|| sum / count as f64);
+        let value = json!({ "count": count, "sum": sum, "mean": mean });
+        (name.as_str().to_owned(), value)
+    };
+    Value::Object(measures.iter().map(describe).collect())
 }
 
 fn describe_posterior(posterior: &Posterior) -> Value {

@@ -1,10 +1,11 @@
 //! The admin listener: metrics, health, reload, and what every experiment has learned, as JSON.
 //!
 //! It is for people and scrapers, so it may take milliseconds; nothing of it is on the request path. It reads
-//! what the workers share and sends words to the reloader; it changes nothing by itself.
+//! what the workers share, and hands reloads and an operator's orders on; it changes nothing by itself.
 
 mod experiments;
 mod guard;
+mod orders;
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::learner::Published;
+use crate::learner::{Operator, Published};
 use crate::proxy::router::Router as Routes;
 use crate::proxy::worker::{Phase, Shared};
 use crate::reload::{Reloader, Reloads};
@@ -33,6 +34,8 @@ pub struct Admin {
     pub reloads: Arc<Reloads>,
     /// Where reloads are asked for.
     pub reloader: Reloader,
+    /// Where orders are given.
+    pub operator: Operator<Routes>,
 }
 
 impl Admin {
@@ -52,6 +55,7 @@ pub async fn serve(
         .route("/-/reload", post(reload))
         .route("/api/v1/experiments", get(experiments::list))
         .route("/api/v1/experiments/{name}", get(experiments::one))
+        .merge(orders::routes())
         .layer(from_fn_with_state(admin.clone(), guard::token));
     let app = Router::new()
         .route("/metrics", get(metrics))

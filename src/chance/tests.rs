@@ -47,6 +47,17 @@ fn golden_vectors() {
     assert_eq!(unit(experiment, "2", "alice"), 0x140a_e481_8b23_0b20);
     assert_eq!(unit(ExperimentId(0), "", ""), 0x2e86_1c05_e624_a6b6);
 
+    let key =
+        |experiment, key: &str| u128::from_be_bytes(keys.key_hash(experiment, key.as_bytes()).0);
+    assert_eq!(
+        key(experiment, "order-4711"),
+        0x74a9_d143_fd82_c90e_ab0f_2f1b_0143_7cbd
+    );
+    assert_eq!(
+        key(ExperimentId(0), ""),
+        0xa144_1d0a_5828_5c3b_f1e5_ab2e_1bfc_df72
+    );
+
     let drawn = |units: &mut dyn Iterator<Item = UnitHash>, probabilities: &[f64]| -> String {
         units
             .filter_map(|unit| keys.rendezvous(unit, arms(probabilities)))

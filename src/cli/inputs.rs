@@ -46,7 +46,9 @@ pub(super) fn all(
         Ok(settings) => load::policies(policies, &settings).map(|loaded| (settings, loaded)),
         // The policies are checked against the defaults, so that their problems are told at the same time.
         Err(mut problems) => {
-            if let Ok(defaults) = settings::parse("", "", &[]) {
+            if let Ok(mut defaults) = settings::parse("", "", &[]) {
+                // Whether there is a token is not known: not to be told that there is none.
+                "unread".clone_into(&mut defaults.auth.client_token);
                 problems.extend(
                     load::policies(policies, &defaults)
                         .err()

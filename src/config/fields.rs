@@ -284,7 +284,18 @@ const REWARD: &[Field] = &[
         Kind::Number(Range::closed(-1e9, 1e9)),
         "Credited to a decision whose arm failed to answer. Without it such decisions are ignored.",
     ),
+    off(
+        "key",
+        Kind::Table(REWARD_KEY),
+        "Lets clients post rewards by a key of their own instead of the decision id, until the window has closed and ten minutes more: {\"experiment\", \"key\", \"reward\"}. Needs auth.client_token. A key that several decisions have names none of them.",
+    ),
 ];
+
+const REWARD_KEY: &[Field] = &[required(
+    "header",
+    Kind::Text,
+    "The request header with the key, such as \"x-request-id\" or \"x-amzn-sagemaker-inference-id\": 1 to 256 bytes. A request without one is decided as ever, and counted.",
+)];
 
 const LABEL: &[Field] = &[
     required(

@@ -13,6 +13,7 @@ use super::aggregate::{Entry, Item, Refusal, id_hash, item_range};
 use super::event::{Rewarded, Verdict};
 use super::fold::State;
 use super::history::History;
+use super::keys::{FreshKeys, Subject};
 use super::predictions::Prediction;
 use crate::clock::Timestamp;
 use crate::experiment::context::Context;
@@ -22,9 +23,9 @@ use crate::experiment::reward::{Aggregate, LabelRule, RewardKind};
 
 /// A reward or label as a client posted it for a decision.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Claim {
-    /// What the decision id says.
-    pub decision: Decision,
+pub struct Claim<D = Decision> {
+    /// What the decision id says; or, before [`State::resolve`], how the client has named the decision.
+    pub decision: D,
     /// When it was received, by the server's clock.
     pub received: Timestamp,
     /// The client's own time.
@@ -35,6 +36,27 @@ pub struct Claim {
     pub id: Option<Box<str>>,
     /// What was posted.
     pub posted: Posted,
+}
+
+impl<D> Claim<D> {
+    /// The same of this decision.
+    pub(super) fn of<E>(self, decision: E) -> Claim<E> {
+        Claim {
+            decision,
+            received: self.received,
+            at: self.at,
+            metric: self.metric,
+            id: self.id,
+            posted: self.posted,
+        }
+    }
+}
+
+impl From<Claim> for Claim<Subject> {
+    fn from(claim: Claim) -> Self {
+        let subject = Subject::Decision(claim.decision);
+        claim.of(subject)
+    }
 }
 
 /// A reward, or the truth from which it follows.
@@ -66,6 +88,7 @@ pub struct Tentative {
     metrics: HashSet<(SequenceKey, u64)>,
     predictions: HashMap<SequenceKey, Option<Label>>,
     contexts: HashMap<SequenceKey, Box<Context>>,
+    pub(super) keys: FreshKeys,
 }
 
 impl Tentative {
@@ -76,6 +99,7 @@ impl Tentative {
         self.metrics.clear();
         self.predictions.clear();
         self.contexts.clear();
+        self.keys.clear();
     }
 
     /// Takes note of an outcome that stands before the claims of its group.
@@ -104,6 +128,7 @@ impl Tentative {
 
     /// Takes note of a decision that stands before the claims of its group.
     pub fn note_decision(&mut self, state: &State, logged: &LoggedDecision) {
+        self.keys.note(logged);
         let decision = &logged.decision;
         let (Some(logged), Some(history)) = (&logged.context, state.current(decision)) else {
             return;
@@ -216,12 +241,12 @@ impl State {
         rewarded.verdict == Verdict::Accepted && lost && learns_from_it()
     }
 
-    /// The history in which a decision of the current epoch counts while its policy file is in force.
+    /// The history in which a decision of the current epoch counts while its policy file is in force and its arm has not begun anew.
     fn current(&self, decision: &Decision) -> Option<&History> {
         self.experiments
             .get(&decision.experiment)
             .filter(|history| !history.retired && history.epoch == decision.epoch)
-            .filter(|history| !history.has_waived(decision))
+            .filter(|history| !history.has_waived(decision) && !history.orders.have_reset(decision))
     }
 
     /// The value with which the claim is accepted.

@@ -183,6 +183,14 @@ impl Closing {
         buckets.map(Outstanding::waiting).sum()
     }
 
+    /// Forgets all that an arm has outstanding.
+    pub(super) fn forget_arm(&mut self, arm: ArmId) {
+        let open = self.open.iter_mut().map(|(_, bucket)| bucket);
+        for bucket in open.chain(self.closed.values_mut()) {
+            bucket.remove(&arm);
+        }
+    }
+
     /// Forgets outstanding decisions: they will not be credited by default.
     pub(super) fn waive(&mut self) {
         let buckets = self.open.iter_mut().map(|(_, bucket)| bucket);

@@ -160,6 +160,12 @@ impl Contexts {
         }
     }
 
+    /// Forgets an arm's decisions made until then.
+    pub(super) fn forget_arm(&mut self, arm: ArmId, until: Timestamp) {
+        self.by_decision
+            .retain(|(at, _), stored| stored.arm != arm || *at > until);
+    }
+
     /// Forgets decisions made before `cutoff`.
     pub(super) fn forget_before(&mut self, cutoff: Timestamp) {
         while let Some(first) = self.by_decision.first_entry() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::orders::Ordered;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
 use crate::experiment::context::{Context, ContextRule};
@@ -55,6 +56,8 @@ pub enum Event {
     Shadowed(Box<Shadowed>),
     /// A reward or label was judged.
     Rewarded(Box<Rewarded>),
+    /// An operator has paused an experiment, taken an arm out, or the like.
+    Ordered(Box<Ordered>),
 }
 
 impl Event {
@@ -69,6 +72,7 @@ impl Event {
             Self::Ended(outcome) => outcome.at,
             Self::Shadowed(shadowed) => shadowed.outcome.at,
             Self::Rewarded(rewarded) => rewarded.received,
+            Self::Ordered(ordered) => ordered.at,
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use super::history::History;
+use super::orders::Orders;
 use super::snapshot::Tally;
 use crate::clock::Timestamp;
 use crate::experiment::Experiment;
@@ -30,6 +31,8 @@ pub struct Limits {
     pub contexts: usize,
     /// Most named secondary outcomes that are remembered to tell duplicates.
     pub metrics: usize,
+    /// Most keys by which clients may post rewards.
+    pub keys: usize,
     /// How long after its decision a label waits for its prediction, in milliseconds.
     pub label_wait: u64,
 }
@@ -40,6 +43,7 @@ impl Default for Limits {
             predictions: 1_000_000,
             contexts: 500_000,
             metrics: 1_000_000,
+            keys: 1_000_000,
             label_wait: 60_000,
         }
     }
@@ -88,6 +92,8 @@ pub struct Standing {
     pub retired: bool,
     /// What was last drawn from.
     pub allocation: Option<Allocated>,
+    /// What an operator has ordered.
+    pub orders: Orders,
 }
 
 /// 65,535 epochs were used.
@@ -228,6 +234,7 @@ impl State {
             version: history.version,
             retired: history.retired,
             allocation: history.allocation.clone(),
+            orders: history.orders.clone(),
         })
     }
 
@@ -296,7 +303,12 @@ impl State {
             Event::Ended(outcome) => self.ended(outcome),
             Event::Shadowed(shadowed) => self.shadowed(shadowed),
             Event::Rewarded(rewarded) => self.rewarded(rewarded),
+            Event::Ordered(ordered) => self.ordered(ordered),
         }
+    }
+
+    pub(super) fn note_changed(&mut self, experiment: ExperimentId) {
+        self.changed.insert(experiment);
     }
 
     /// The time up to which windows have been closed.
@@ -325,8 +337,12 @@ impl State {
             .or_insert_with(|| History::new(adopted));
         if history.epoch != adopted.epoch {
             let allocation = history.allocation.take();
+            let keys = std::mem::take(&mut history.keys);
+            let orders = history.orders.of_next_epoch();
             *history = History::new(adopted);
             history.allocation = allocation;
+            history.keys = keys;
+            history.orders = orders;
         }
         history.adopt(adopted);
         let plan = self.plans.get(&adopted.experiment).cloned();
@@ -348,6 +364,11 @@ impl State {
 
     fn decided(&mut self, logged: &LoggedDecision) {
         let (advanced, limit) = (self.advanced, self.limits.contexts);
+        let history = self.experiments.get_mut(&logged.decision.experiment);
+        if let (Some(key), Some(history)) = (logged.key, history) {
+            let (decision, limit) = (&logged.decision, self.limits.keys);
+            history.keys.insert(decision, key, logged.instead_of, limit);
+        }
         if let Some(history) = self.sampled(&logged.decision) {
             history.decided(logged, advanced, limit);
             self.changed.insert(logged.decision.experiment);
@@ -395,8 +416,8 @@ impl State {
         } else {
             history.rewarded(rewarded, own, advanced, limits.contexts);
             history.labelled(rewarded, limits.predictions);
-            self.changed.insert(decision.experiment);
         }
+        self.changed.insert(decision.experiment);
     }
 
     /// Whether the decision was made by a process that wrote this journal, so that the journal may hold it.
@@ -404,11 +425,12 @@ impl State {
         self.origins.contains(&decision.sequence.origin)
     }
 
-    /// The history that a sampled decision of the current epoch counts in.
+    /// The history that a sampled decision of the current epoch counts in, unless its arm has begun anew since.
     fn sampled(&mut self, decision: &Decision) -> Option<&mut History> {
         self.experiments
             .get_mut(&decision.experiment)
             .filter(|history| decision.reason == Reason::Sampled && decision.epoch == history.epoch)
+            .filter(|history| !history.orders.have_reset(decision))
     }
 }
 

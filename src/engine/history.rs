@@ -14,7 +14,10 @@ use super::closing::{BucketKey, Closing, LINGER, Outstanding, Settled};
 use super::contexts::{Contexts, Lesson};
 use super::event::{PolicyAdopted, Rewarded};
 use super::fold::Allocated;
+use super::keys::RewardKeys;
 use super::learned::{Credit, Learned};
+use super::measures::Measures;
+use super::orders::Orders;
 use super::predictions::Predictions;
 use super::shadows::{Rescored, Scoring, Shadows};
 use super::snapshot::{ShadowTally, Tally};
@@ -47,6 +50,12 @@ pub(super) struct History {
     pub(super) shadows: Shadows,
     pub(super) contexts: Contexts,
     pub(super) metrics: BTreeSet<(Timestamp, SequenceKey, u64)>,
+    /// Of decisions of all epochs, so that a reward for an old one is told so.
+    pub(super) keys: RewardKeys,
+    /// The named secondary outcomes that are summed.
+    metric_names: BTreeSet<Name>,
+    /// What an operator has ordered.
+    pub(super) orders: Orders,
     pub(super) closing: Closing,
     pub(super) version: PolicyVersion,
     pub(super) meaning: String,
@@ -77,6 +86,8 @@ struct Earned {
     shadow: ShadowTally,
     /// What the policy asks for beyond this; behind a pointer, because it is handed to the learner again and again.
     detail: Arc<Learned>,
+    /// Named secondary outcomes; behind a pointer for the same reason.
+    measures: Arc<Measures>,
 }
 
 impl History {
@@ -143,6 +154,7 @@ impl History {
             failures: earned.failures,
             shadow: earned.shadow,
             detail: Arc::clone(&earned.detail),
+            measures: Arc::clone(&earned.measures),
         }
     }
 
@@ -264,10 +276,12 @@ impl History {
         }
     }
 
-    /// Remembers a named outcome, to tell its duplicates; at most `limit` of them.
+    /// Sums a named outcome, and remembers it to tell its duplicates; at most `limit` of them.
     pub(super) fn measured(&mut self, metric: &Name, rewarded: &Rewarded, limit: usize) {
         let decision = &rewarded.decision;
         let hash = id_hash(metric.as_str(), rewarded.id.as_deref());
+        let earned = self.arms.entry(decision.arm).or_default();
+        Arc::make_mut(&mut earned.measures).add(&mut self.metric_names, metric, rewarded.value);
         self.metrics.insert((decision.at, decision.sequence, hash));
         while self.metrics.len() > limit {
             self.metrics.pop_first();
@@ -315,6 +329,7 @@ impl History {
             entries: BTreeMap::new(),
             predictions: Predictions::default(),
             shadows: Shadows::default(),
+            keys: RewardKeys::default(),
             contexts: Contexts::default(),
             metrics: BTreeSet::new(),
             closing: Closing::default(),
@@ -363,6 +378,9 @@ impl History {
             shadows: Shadows::default(),
             contexts: Contexts::default(),
             metrics: BTreeSet::new(),
+            keys: RewardKeys::default(),
+            metric_names: BTreeSet::new(),
+            orders: Orders::default(),
             closing: Closing::default(),
             version: adopted.version,
             meaning: adopted.reward_meaning.clone(),
@@ -655,6 +673,13 @@ impl History {
         }
     }
 
+    /// Drops what an arm has earned, and what its decisions made until then may yet be credited with.
+    pub(super) fn forget_arm(&mut self, arm: ArmId, until: Timestamp) {
+        self.arms.remove(&arm);
+        self.closing.forget_arm(arm);
+        self.contexts.forget_arm(arm, until);
+    }
+
     /// Gives outstanding decisions up, see `waived_until`.
     pub(super) fn waive(&mut self, at: Timestamp) {
         self.retired = true;
@@ -671,6 +696,7 @@ impl History {
         self.predictions.forget_before(cutoff);
         self.shadows.forget_before(cutoff);
         self.contexts.forget_before(cutoff);
+        self.keys.forget_before(cutoff);
         while let Some(first) = self.entries.first_entry() {
             if first.key().0 >= cutoff {
                 break;

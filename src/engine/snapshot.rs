@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::contextual::Contextual;
 use super::learned::Learned;
+use super::measures::Measures;
 use crate::experiment::Experiment;
 use crate::policy::Posterior;
 use crate::stats::moments::Moments;
@@ -68,6 +69,8 @@ pub struct Tally {
     pub shadow: ShadowTally,
     /// What the policy asks for beyond counts and sums.
     pub detail: Arc<Learned>,
+    /// Named secondary outcomes.
+    pub measures: Arc<Measures>,
 }
 
 /// What an arm has shown on copies of requests that other arms served. Additive.
@@ -95,5 +98,6 @@ impl PartialEq for Tally {
         // Details are changed only together with their arm's counts, so one that was not replaced need not be looked through.
         scalars(self) == scalars(other)
             && (Arc::ptr_eq(&self.detail, &other.detail) || self.detail == other.detail)
+            && self.measures == other.measures
     }
 }

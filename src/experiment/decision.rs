@@ -5,11 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::context::Context;
-use super::id::{ArmId, ExperimentId, PolicyVersion, SequenceKey, UnitHash};
+use super::id::{ArmId, ExperimentId, KeyHash, PolicyVersion, SequenceKey, UnitHash};
 use crate::clock::Timestamp;
 
 /// Why this arm. Only `Sampled` decisions enter posteriors, tests and off-policy estimates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// Drawn from the allocation.
     Sampled,
@@ -100,6 +100,8 @@ pub struct LoggedDecision {
     pub instead_of: Option<SequenceKey>,
     /// Where the policy file has `[context]`.
     pub context: Option<Box<LoggedContext>>,
+    /// The client's own key, where the policy file has `key` in `[reward]` and the request had one.
+    pub key: Option<KeyHash>,
 }
 
 /// What a decision was made upon besides the arms.

@@ -166,6 +166,13 @@ impl From<(u64, u16, u64)> for SequenceKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UnitHash(pub u64);
 
+/// Keyed hash of a client's own key for a decision, within the experiment. The key's own text is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyHash(pub [u8; 16]);
+
+/// Longest key that a client may choose for a decision, in bytes.
+pub const MAX_KEY_BYTES: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;

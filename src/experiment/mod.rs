@@ -40,6 +40,8 @@ pub struct Experiment {
     pub unit: Option<UnitRule>,
     /// What a reward is.
     pub reward: RewardRule,
+    /// The request header (lower case) with the client's own key for a decision, by which it may post rewards.
+    pub reward_key: Option<String>,
     /// How a posted label becomes a reward.
     pub label: Option<LabelRule>,
     /// Which requests are copied to other arms.

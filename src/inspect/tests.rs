@@ -104,6 +104,7 @@ fn drawn(counter: u64, unit: Option<UnitHash>) -> LoggedDecision {
         unit,
         allocation_version: 5,
         instead_of: None,
+        key: None,
         context: None,
     }
 }

@@ -16,11 +16,14 @@ use super::encode::{aggregate_word, goal_word, learn_word};
 use super::scalar::{parse_decimal, parse_hex, parse_time};
 use crate::decision_id::{InvalidDecisionId, decode_unverified};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
+use crate::engine::orders::{Order, Ordered};
 use crate::experiment::context::ContextRule;
 use crate::experiment::decision::{
     Ending, Label, LoggedContext, LoggedDecision, Outcome, Shadowed,
 };
-use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
+use crate::experiment::id::{
+    ArmId, ExperimentId, KeyHash, Name, PolicyVersion, SequenceKey, UnitHash,
+};
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
@@ -99,6 +102,7 @@ impl Decoder {
             "reward" => serde_json::from_slice::<RewardLine<'_>>(line)?.event(memo),
             "allocation" => serde_json::from_slice::<AllocationLine<'_>>(line)?.event(),
             "policy" => serde_json::from_slice::<PolicyLine<'_>>(line)?.event(memo),
+            "operator" => serde_json::from_slice::<OperatorLine<'_>>(line)?.event(),
             "retire" => serde_json::from_slice::<RetireLine<'_>>(line)?.event(),
             "start" => serde_json::from_slice::<StartLine<'_>>(line)?.event(),
             _ => Err(head.newer()),
@@ -169,6 +173,31 @@ impl RetireLine<'_> {
 }
 
 #[derive(Deserialize)]
+struct OperatorLine<'a> {
+    at: &'a str,
+    experiment_id: &'a str,
+    order: &'a str,
+    arm_id: Option<&'a str>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+}
+
+impl OperatorLine<'_> {
+    fn event(self) -> Result<Event, RecordError> {
+        let arm = self.arm_id.map(arm_id).transpose()?;
+        Ok(Event::Ordered(Box::new(Ordered {
+            at: parse_time("at", self.at)?,
+            experiment: experiment_id(self.experiment_id)?,
+            order: Order::from_word(self.order, arm).ok_or(RecordError::Field {
+                field: "order",
+                expected: "pause or resume, or disable, enable or reset with an `arm_id`",
+            })?,
+            reason: self.reason.map(Into::into),
+        })))
+    }
+}
+
+#[derive(Deserialize)]
 struct AllocationLine<'a> {
     at: &'a str,
     experiment_id: &'a str,
@@ -206,6 +235,7 @@ struct DecisionLine<'a> {
     allocation_version: &'a str,
     unit: Option<&'a str>,
     instead_of: Option<&'a str>,
+    key: Option<&'a str>,
     #[serde(borrow)]
     experiment: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -225,6 +255,10 @@ impl DecisionLine<'_> {
             .instead_of
             .map(|text| parse_hex("instead_of", text, 32))
             .transpose()?;
+        let key = self
+            .key
+            .map(|text| parse_hex("key", text, 32))
+            .transpose()?;
         let name = self.experiment.as_deref().unwrap_or_default();
         let probabilities = self
             .probabilities
@@ -241,6 +275,7 @@ impl DecisionLine<'_> {
             unit: unit.map(|hash| UnitHash(hash as u64)),
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
             context,
+            key: key.map(|hash| KeyHash(hash.to_be_bytes())),
             instead_of: instead_of.map(|number| SequenceKey {
                 origin: (number >> 64) as u64,
                 worker: (number >> 48) as u16,

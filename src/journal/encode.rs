@@ -11,6 +11,7 @@ use super::scalar::{TimeWriter, write_decimal, write_hex, write_json};
 use crate::clock::Timestamp;
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, PolicyAdopted, Rewarded};
+use crate::engine::orders::Ordered;
 use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome, Shadowed};
 use crate::experiment::id::{ArmId, ExperimentId, Name, SequenceKey};
 use crate::experiment::reward::{
@@ -124,6 +125,7 @@ impl Encoder {
             Event::Ended(outcome) => self.outcome(lines, outcome),
             Event::Shadowed(shadowed) => self.shadowed(lines, shadowed),
             Event::Rewarded(reward) => self.reward(lines, reward),
+            Event::Ordered(ordered) => self.order(lines, ordered),
         }
         push(lines, "}\n");
     }
@@ -159,25 +161,41 @@ impl Encoder {
     ) {
         push(line, ",\"arms\":[");
         for (index, (arm, probability)) in probabilities.iter().enumerate() {
-            push(
-                line,
-                if index == 0 {
-                    "{\"arm\":\""
-                } else {
-                    ",{\"arm\":\""
-                },
-            );
-            match self.directory.arm(experiment, *arm) {
-                Some(name) => push(line, name.as_str()),
-                None => write_hex(line, u128::from(arm.0), 8),
-            }
-            push(line, "\",\"arm_id\":\"");
-            write_hex(line, u128::from(arm.0), 8);
-            push(line, "\",\"probability\":");
+            push(line, if index == 0 { "{" } else { ",{" });
+            self.arm(line, experiment, *arm);
+            push(line, ",\"probability\":");
             write_json(line, probability);
             push(line, "}");
         }
         push(line, "]");
+    }
+
+    /// Name and id of an arm; an arm that no policy record has named is called by its id.
+    fn arm(&self, line: &mut Vec<u8>, experiment: ExperimentId, arm: ArmId) {
+        push(line, "\"arm\":\"");
+        match self.directory.arm(experiment, arm) {
+            Some(name) => push(line, name.as_str()),
+            None => write_hex(line, u128::from(arm.0), 8),
+        }
+        push(line, "\",\"arm_id\":\"");
+        write_hex(line, u128::from(arm.0), 8);
+        push(line, "\"");
+    }
+
+    fn order(&mut self, line: &mut Vec<u8>, ordered: &Ordered) {
+        self.open(line, "operator", ordered.at);
+        self.experiment(line, ordered.experiment);
+        push(line, ",\"order\":\"");
+        push(line, ordered.order.as_str());
+        push(line, "\"");
+        if let Some(arm) = ordered.order.arm() {
+            push(line, ",");
+            self.arm(line, ordered.experiment, arm);
+        }
+        if let Some(reason) = &ordered.reason {
+            push(line, ",\"reason\":");
+            write_json(line, &**reason);
+        }
     }
 
     fn policy(&mut self, line: &mut Vec<u8>, policy: &PolicyAdopted) {
@@ -275,6 +293,11 @@ impl Encoder {
         if let Some(sequence) = logged.instead_of {
             push(line, ",\"instead_of\":\"");
             write_hex(line, sequence_number(sequence), 32);
+            push(line, "\"");
+        }
+        if let Some(key) = logged.key {
+            push(line, ",\"key\":\"");
+            write_hex(line, u128::from_be_bytes(key.0), 32);
             push(line, "\"");
         }
         if let Some(logged) = &logged.context {

@@ -85,10 +85,15 @@ impl MemoryStorage {
         self.disk().quarantine.values().cloned().collect()
     }
 
-    /// The content of all segments in order.
+    /// The content of all segments in order, sealed or not.
     pub(crate) fn contents(&self) -> Vec<Vec<u8>> {
-        let files = &self.disk().files;
-        files.values().map(|file| file.bytes.clone()).collect()
+        let segments = self.list().unwrap_or_default();
+        let content = |segment| {
+            let mut bytes = Vec::new();
+            self.read(segment, &mut bytes).ok()?;
+            Some(bytes)
+        };
+        segments.into_iter().filter_map(content).collect()
     }
 
     /// A durable segment with this content.

@@ -1,6 +1,6 @@
 //! What the learner works on: each experiment's tallies, what serves now, and what is due. No thread and no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::{Stopwatch, Timestamp};
@@ -8,6 +8,7 @@ use crate::engine::allocate::{Allotment, arm_states};
 use crate::engine::contextual::Contextual;
 use crate::engine::event::Event;
 use crate::engine::fold::Allocated;
+use crate::engine::orders::Orders;
 use crate::engine::snapshot::{Allocation, ArmState, Serving, Tally};
 use crate::experiment::Experiment;
 use crate::experiment::id::{ArmId, ExperimentId};
@@ -19,12 +20,10 @@ const LOOKS: u64 = 2;
 /// And at most this often, in milliseconds.
 const MIN_LOOK: u64 = 250;
 
-/// The experiments, in the router's order, and what an operator has said.
+/// The experiments, in the router's order.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     entries: Vec<Entry>,
-    paused: BTreeSet<ExperimentId>,
-    disabled: BTreeSet<(ExperimentId, ArmId)>,
 }
 
 #[derive(Debug)]
@@ -34,9 +33,11 @@ struct Entry {
     allocated: Allocated,
     tallies: Vec<Tally>,
     revision: u64,
+    /// What an operator has ordered.
+    orders: Orders,
     /// Since when the tallies are ahead of what serves.
     dirty: Option<Stopwatch>,
-    /// An operator's word: the allocation may not wait for its time.
+    /// An operator's order: the allocation may not wait for its time.
     urgent: bool,
     /// When the allocation may differ without anything new: it was held back, or the past weighs less by then.
     next_look: Option<Timestamp>,
@@ -73,6 +74,7 @@ struct Basis<'a> {
     may_hold: bool,
     /// What serves now, if it is the same policy file's.
     current: Option<&'a Arc<Allocation>>,
+    orders: &'a Orders,
 }
 
 impl Desk {
@@ -128,7 +130,7 @@ impl Desk {
         if !entry.has_learned() && !entry.urgent && entry.next_look.is_none_or(|next| now < next) {
             return entry.recount();
         }
-        self.compute(
+        compute(
             &Basis {
                 experiment: &serving.experiment,
                 epoch: serving.epoch,
@@ -136,6 +138,7 @@ impl Desk {
                 last: Some(&entry.allocated),
                 may_hold: !entry.urgent,
                 current: Some(&serving.allocation),
+                orders: &entry.orders,
             },
             now,
         )
@@ -176,50 +179,42 @@ impl Desk {
             .collect()
     }
 
-    /// Pauses an experiment, or lets it go on; false if there is none.
-    pub(super) fn pause(&mut self, experiment: ExperimentId, paused: bool) -> bool {
-        if paused {
-            self.paused.insert(experiment);
-        } else {
-            self.paused.remove(&experiment);
-        }
-        let Some(entry) = self.find(experiment) else {
-            return false;
-        };
-        if entry.serving.paused != paused {
+    /// Where an experiment is.
+    pub(super) fn place(&self, experiment: ExperimentId) -> Option<usize> {
+        let mut entries = self.entries.iter();
+        entries.position(|entry| entry.serving.experiment.id == experiment)
+    }
+
+    /// The experiment at `index` as it serves.
+    pub(super) fn at(&self, index: usize) -> &Arc<Serving> {
+        &self.entries[index].serving
+    }
+
+    /// Takes in where the experiment at `index` stands after an order. A pause holds at once; what else has changed is due.
+    pub(super) fn follow(&mut self, index: usize, prospect: Prospect) {
+        let entry = &mut self.entries[index];
+        let standing = prospect.standing;
+        let orders = standing.map(|standing| standing.orders).unwrap_or_default();
+        // Arms that were taken out, let in or begin anew; a pause moves nobody.
+        entry.urgent |= entry.orders.say_other_of_arms(&orders);
+        entry.tallies = prospect.tallies;
+        entry.revision = prospect.revision;
+        if orders.paused != entry.orders.paused {
             let serving = &entry.serving;
             entry.serving = Arc::new(Serving {
                 experiment: Arc::clone(&serving.experiment),
                 epoch: serving.epoch,
                 allocation: Arc::clone(&serving.allocation),
                 arms: serving.arms.clone(),
-                paused,
+                paused: orders.paused,
             });
             entry.unpublished = true;
         }
-        true
+        entry.orders = orders;
     }
 
-    /// Disables an arm, or enables it; false if there is none.
-    pub(super) fn enable(&mut self, experiment: ExperimentId, arm: ArmId, enabled: bool) -> bool {
-        let Some(entry) = self.find(experiment) else {
-            return false;
-        };
-        if entry.serving.experiment.arm_index(arm).is_none() {
-            return false;
-        }
-        entry.urgent = true;
-        if enabled {
-            self.disabled.remove(&(experiment, arm));
-        } else {
-            self.disabled.insert((experiment, arm));
-        }
-        true
-    }
-
-    /// The desk for `experiments` in place of these, and the allocations to be journalled before it serves.
+    /// The desk for `experiments`, and the allocations to be journalled before it serves.
     pub(super) fn replacement(
-        &self,
         experiments: &[Arc<Experiment>],
         prospects: Vec<Prospect>,
         now: Timestamp,
@@ -228,7 +223,9 @@ impl Desk {
         let mut entries = Vec::new();
         for (experiment, prospect) in experiments.iter().zip(prospects) {
             let standing = prospect.standing.as_ref();
-            let draft = self.compute(
+            let orders = standing.map(|standing| standing.orders.clone());
+            let orders = orders.unwrap_or_default();
+            let draft = compute(
                 &Basis {
                     experiment,
                     epoch: prospect.epoch,
@@ -237,6 +234,7 @@ impl Desk {
                     may_hold: standing
                         .is_some_and(|standing| standing.version == experiment.version),
                     current: None,
+                    orders: &orders,
                 },
                 now,
             );
@@ -246,6 +244,7 @@ impl Desk {
                 allocated: draft.allocated,
                 tallies: prospect.tallies,
                 revision: prospect.revision,
+                orders,
                 dirty: None,
                 urgent: false,
                 next_look: draft.next_look,
@@ -253,74 +252,8 @@ impl Desk {
                 owed: None,
             });
         }
-        let desk = Self {
-            entries,
-            paused: self.paused.clone(),
-            disabled: self.disabled.clone(),
-        };
+        let desk = Self { entries };
         Replacement { desk, allocations }
-    }
-
-    fn find(&mut self, experiment: ExperimentId) -> Option<&mut Entry> {
-        self.entries
-            .iter_mut()
-            .find(|entry| entry.serving.experiment.id == experiment)
-    }
-
-    fn compute(&self, basis: &Basis<'_>, now: Timestamp) -> Draft {
-        let experiment = basis.experiment;
-        let enabled: Vec<_> = experiment
-            .arms
-            .iter()
-            .map(|arm| !self.disabled.contains(&(experiment.id, arm.id)))
-            .collect();
-        let (allotment, arms) = arm_states(experiment, basis.tallies, &enabled, now);
-        let Allotment {
-            probabilities,
-            contextual,
-            ..
-        } = allotment;
-        let paused = self.paused.contains(&experiment.id);
-        let last = basis.last.filter(|last| last.epoch == basis.epoch);
-        let held_until = last
-            .filter(|last| basis.may_hold && covers(experiment, last, &probabilities))
-            .and_then(|last| hold(experiment, last))
-            .filter(|until| now < *until);
-        // What depends on the context is not in the journal, so it can only be held by who has it.
-        let held = basis
-            .current
-            .filter(|current| current.contextual.is_some() == contextual.is_some());
-        let held_until = held_until.filter(|_| contextual.is_none() || held.is_some());
-        let unchanged =
-            last.filter(|last| contextual.is_none() && in_order(experiment, last) == probabilities);
-        let kept = unchanged.or(last.filter(|_| held_until.is_some()));
-        let contextual = match held.filter(|_| held_until.is_some()) {
-            Some(current) => current.contextual.clone(),
-            None => contextual,
-        };
-        let allocated = kept.cloned().unwrap_or_else(|| Allocated {
-            at: now,
-            epoch: basis.epoch,
-            version: basis.last.map_or(0, |last| last.version) + 1,
-            probabilities: experiment
-                .arms
-                .iter()
-                .map(|arm| arm.id)
-                .zip(probabilities)
-                .collect(),
-        });
-        Draft {
-            changed: kept.is_none(),
-            next_look: [
-                held_until.filter(|_| unchanged.is_none()),
-                ages(experiment, now),
-            ]
-            .into_iter()
-            .flatten()
-            .min(),
-            serving: serving(experiment, &allocated, contextual, arms, paused),
-            allocated,
-        }
     }
 }
 
@@ -377,6 +310,63 @@ impl Draft {
             version: self.allocated.version,
             probabilities: self.allocated.probabilities.clone(),
         })
+    }
+}
+
+/// What would serve on this basis.
+fn compute(basis: &Basis<'_>, now: Timestamp) -> Draft {
+    let experiment = basis.experiment;
+    let enabled: Vec<_> = experiment
+        .arms
+        .iter()
+        .map(|arm| !basis.orders.disabled.contains(&arm.id))
+        .collect();
+    let (allotment, arms) = arm_states(experiment, basis.tallies, &enabled, now);
+    let Allotment {
+        probabilities,
+        contextual,
+        ..
+    } = allotment;
+    let paused = basis.orders.paused;
+    let last = basis.last.filter(|last| last.epoch == basis.epoch);
+    let held_until = last
+        .filter(|last| basis.may_hold && covers(experiment, last, &probabilities))
+        .and_then(|last| hold(experiment, last))
+        .filter(|until| now < *until);
+    // What depends on the context is not in the journal, so it can only be held by who has it.
+    let held = basis
+        .current
+        .filter(|current| current.contextual.is_some() == contextual.is_some());
+    let held_until = held_until.filter(|_| contextual.is_none() || held.is_some());
+    let unchanged =
+        last.filter(|last| contextual.is_none() && in_order(experiment, last) == probabilities);
+    let kept = unchanged.or(last.filter(|_| held_until.is_some()));
+    let contextual = match held.filter(|_| held_until.is_some()) {
+        Some(current) => current.contextual.clone(),
+        None => contextual,
+    };
+    let allocated = kept.cloned().unwrap_or_else(|| Allocated {
+        at: now,
+        epoch: basis.epoch,
+        version: basis.last.map_or(0, |last| last.version) + 1,
+        probabilities: experiment
+            .arms
+            .iter()
+            .map(|arm| arm.id)
+            .zip(probabilities)
+            .collect(),
+    });
+    Draft {
+        changed: kept.is_none(),
+        next_look: [
+            held_until.filter(|_| unchanged.is_none()),
+            ages(experiment, now),
+        ]
+        .into_iter()
+        .flatten()
+        .min(),
+        serving: serving(experiment, &allocated, contextual, arms, paused),
+        allocated,
     }
 }
 

@@ -23,10 +23,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::Stopwatch;
+use crate::engine::orders::Order;
 use crate::engine::snapshot::Serving;
 use crate::experiment::Experiment;
-use crate::experiment::id::{ArmId, ExperimentId};
-use crate::ledger::{AdoptError, Adoption, Changes, Handle};
+use crate::experiment::id::ExperimentId;
+use crate::ledger::{AdoptError, Adoption, Changes, Handle, Unavailable};
 use desk::Desk;
 
 /// How long a tick may compute before it publishes what it has.
@@ -132,7 +133,7 @@ impl<R: Send + Sync + 'static> Learner<R> {
     }
 
     /// Puts `experiments` and their `router` in force in place of all others: all of them, durably, in one store, or on
-    /// an error none of them. An operator's pauses and disabled arms stay.
+    /// an error none of them. An operator's orders stay.
     ///
     /// # Errors
     ///
@@ -145,24 +146,67 @@ impl<R: Send + Sync + 'static> Learner<R> {
         self.inner.adopt(experiments, router)
     }
 
-    /// Lets every request of an experiment get the baseline, or no longer. False if there is no such experiment.
-    pub fn pause(&self, experiment: ExperimentId, paused: bool) -> bool {
-        let mut desk = self.inner.desk();
-        let known = desk.pause(experiment, paused);
-        self.inner.publish(&mut desk);
-        known
-    }
-
-    /// Takes an arm out of the allocation, or lets it in again, within 100 ms. False if there is no such arm.
-    pub fn enable(&self, experiment: ExperimentId, arm: ArmId, enabled: bool) -> bool {
-        let known = self.inner.desk().enable(experiment, arm, enabled);
-        self.inner.call();
-        known
+    /// A way to give orders, for any thread.
+    pub fn operator(&self) -> Operator<R> {
+        Operator(Arc::clone(&self.inner))
     }
 
     /// Ends the thread. What serves goes on serving.
     pub fn shutdown(mut self) {
         self.stop();
+    }
+}
+
+/// Gives an operator's orders: pauses experiments, takes arms out, lets them begin anew.
+pub struct Operator<R>(Arc<Inner<R>>);
+
+impl<R> Clone for Operator<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R> std::fmt::Debug for Operator<R> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Operator")
+    }
+}
+
+impl<R> Operator<R> {
+    /// Gives an order, which is durable and serves when this returns; how the experiment serves then. `None` if there is no such
+    /// experiment or arm. To be called on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`AdoptError`]. The order may be given again; if only the new allocation could not be journalled, the order holds already,
+    /// and the allocation follows as soon as it can be.
+    pub fn order(
+        &self,
+        experiment: ExperimentId,
+        order: Order,
+        reason: Option<Box<str>>,
+    ) -> Result<Option<Arc<Serving>>, AdoptError> {
+        let inner = &self.0;
+        // Held throughout, so that no tick publishes what held before.
+        let mut desk = inner.desk();
+        let Some(index) = desk.place(experiment) else {
+            return Ok(None);
+        };
+        let serving = Arc::clone(desk.at(index));
+        let known = |arm| serving.experiment.arm_index(arm).is_some();
+        if !order.arm().is_none_or(known) {
+            return Ok(None);
+        }
+        inner.ledger.order(experiment, order, reason)?;
+        let asked = vec![Arc::clone(&serving.experiment)];
+        if let Some(prospect) = inner.ledger.prospects(asked)?.pop() {
+            desk.follow(index, prospect);
+        }
+        // What holds already is published even if the new allocation cannot be journalled.
+        let drawn = inner.draw_up(&mut desk, [index]);
+        inner.publish(&mut desk);
+        drawn?;
+        Ok(Some(Arc::clone(desk.at(index))))
     }
 }
 
@@ -214,10 +258,30 @@ impl<R> Inner<R> {
     fn tick(&self) -> Option<Duration> {
         let mut desk = self.desk();
         desk.receive(self.changes.take());
+        let due = desk.due(self.ledger.now());
+        match self.draw_up(&mut desk, due) {
+            Ok(computed) => {
+                self.publish(&mut desk);
+                Some(computed)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "allocations stay as they are");
+                None
+            }
+        }
+    }
+
+    /// Computes as many of these as there is time for, at least one, and lets them serve when their allocations are durable. How long
+    /// it computed.
+    fn draw_up(
+        &self,
+        desk: &mut Desk,
+        due: impl IntoIterator<Item = usize>,
+    ) -> Result<Duration, Unavailable> {
         let budget = Stopwatch::start();
         let now = self.ledger.now();
         let mut drafts = Vec::new();
-        for index in desk.due(now) {
+        for index in due {
             drafts.push((index, desk.draft(index, now)));
             if budget.elapsed() >= COMPUTE {
                 break;
@@ -228,17 +292,13 @@ impl<R> Inner<R> {
             .iter()
             .filter_map(|(_, draft)| draft.event())
             .collect();
-        if !allocations.is_empty()
-            && let Err(error) = self.ledger.allocated(allocations)
-        {
-            tracing::warn!(%error, "allocations stay as they are");
-            return None;
+        if !allocations.is_empty() {
+            self.ledger.allocated(allocations)?;
         }
         for (index, draft) in drafts {
             desk.accept(index, draft);
         }
-        self.publish(&mut desk);
-        Some(computed)
+        Ok(computed)
     }
 
     /// Stores what has changed since the last time.
@@ -261,7 +321,7 @@ impl<R> Inner<R> {
         let mut desk = self.desk();
         let prospects = self.ledger.prospects(experiments.clone())?;
         let epochs: Vec<_> = prospects.iter().map(|prospect| prospect.epoch).collect();
-        let next = desk.replacement(&experiments, prospects, self.ledger.now());
+        let next = Desk::replacement(&experiments, prospects, self.ledger.now());
         self.ledger.adopt(Adoption {
             experiments: experiments.into_iter().zip(epochs).collect(),
             allocations: next.allocations,

@@ -3,6 +3,7 @@
 use std::sync::Mutex as StdMutex;
 
 use super::*;
+use crate::experiment::id::ArmId;
 use crate::experiment::reward::Aggregate;
 use crate::experiment::{MissingUnit, UnitRule, UnitSource};
 use crate::journal::memory::Faults;
@@ -147,31 +148,84 @@ fn sticky_units_are_moved_when_their_time_has_come() {
 }
 
 #[test]
-fn an_operator_disables_arms_and_pauses_experiments() {
-    let rig = Rig::new();
+fn an_operators_orders_serve_at_once_and_outlast_reloads_and_restarts() {
+    let mut rig = Rig::new();
     let stars = Arc::new(sticky("1"));
     let (learner, _) = start(&rig, &[&stars]);
     let arm = stars.arms[0].id;
-    assert!(learner.enable(stars.id, arm, false));
-    assert!(!learner.enable(stars.id, ArmId(1), false));
-    let without = wait_for(&learner, |serving| {
-        serving.allocation.probabilities[0] == 0.0
-    });
-    assert!(!without.arms[0].enabled);
-    assert!(learner.pause(stars.id, true));
-    assert!(serving(&learner, 0).paused);
+    let order = |learner: &Learner<&'static str>, order| {
+        learner.operator().order(stars.id, order, None).unwrap()
+    };
+    let without = order(&learner, Order::Disable(arm)).unwrap();
+    assert_eq!(without.allocation.probabilities, [0.0, 1.0]);
+    assert!(!without.arms[0].enabled && without.arms[1].enabled);
+    assert!(Arc::ptr_eq(&without, &serving(&learner, 0)));
+    assert!(order(&learner, Order::Disable(ArmId(1))).is_none());
+    let paused = order(&learner, Order::Pause).unwrap();
+    assert!(paused.paused && serving(&learner, 0).paused);
+    let again = order(&learner, Order::Pause).unwrap();
+    assert_eq!(again.allocation.version, paused.allocation.version);
     learner
         .adopt(vec![Arc::new(sticky("2"))], Arc::new("second"))
         .unwrap();
     let reloaded = serving(&learner, 0);
     assert!(reloaded.paused && reloaded.allocation.probabilities[0] == 0.0);
-    assert!(learner.enable(stars.id, arm, true));
-    wait_for(&learner, |serving| {
-        serving.allocation.probabilities[0] > 0.0
+    learner.shutdown();
+    rig.restart();
+    let (learner, _) = start(&rig, &[&stars]);
+    let restarted = serving(&learner, 0);
+    assert!(restarted.paused && !restarted.arms[0].enabled);
+    assert_eq!(restarted.allocation.probabilities, [0.0, 1.0]);
+    let with = order(&learner, Order::Enable(arm)).unwrap();
+    assert!(with.arms[0].enabled && with.allocation.probabilities[0] > 0.0);
+    let resumed = order(&learner, Order::Resume).unwrap();
+    assert!(!resumed.paused && !serving(&learner, 0).paused);
+    let unknown = learner.operator();
+    let unknown = unknown.order(ExperimentId(1), Order::Pause, None).unwrap();
+    assert!(unknown.is_none());
+    let written = rig.storage.contents().concat();
+    let orders = String::from_utf8_lossy(&written)
+        .matches("\"type\":\"operator\"")
+        .count();
+    assert_eq!(orders, 4, "what changes nothing is not written");
+}
+
+#[test]
+fn an_arm_that_begins_anew_serves_as_one() {
+    let rig = Rig::new();
+    let stars = Arc::new(experiment("stars", "1", &["a", "b"]));
+    let (learner, _) = start(&rig, &[&stars]);
+    rig.reward(rig.decision(&stars, 0, 1), 1.0).unwrap();
+    let before = wait_for(&learner, |serving| {
+        serving.arms[0].tally.rewards.count() == 1
     });
-    assert!(learner.pause(stars.id, false));
+    let reset = Order::Reset(stars.arms[0].id);
+    let after = learner.operator().order(stars.id, reset, None).unwrap();
+    let after = after.unwrap();
+    assert_eq!(after.arms[0].tally.rewards.count(), 0);
+    assert!(after.allocation.version > before.allocation.version);
+}
+
+#[test]
+fn orders_wait_for_a_disk_that_takes_them() {
+    let rig = Rig::new();
+    let stars = Arc::new(experiment("stars", "1", &["a", "b"]));
+    let (learner, _) = start(&rig, &[&stars]);
+    rig.storage.set_faults(Faults {
+        syncs: 1,
+        creates: u32::MAX,
+        ..Faults::default()
+    });
+    assert!(rig.reward(rig.decision(&stars, 0, 1), 1.0).is_err());
+    let operator = learner.operator();
+    let order = || operator.order(stars.id, Order::Pause, None);
+    assert!(matches!(order(), Err(AdoptError::Unavailable(_))));
     assert!(!serving(&learner, 0).paused);
-    assert!(!learner.pause(ExperimentId(1), true));
+    rig.storage.set_faults(Faults::default());
+    while order().is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(serving(&learner, 0).paused);
 }
 
 #[test]

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::clock::{Clock, Timestamp};
 use crate::engine::event::Event;
+use crate::engine::orders::Order;
 use crate::experiment::Experiment;
+use crate::experiment::id::ExperimentId;
 use crate::rewards::{Answer, Item};
 
 /// Rewards that may wait to be taken by the thread, all together.
@@ -101,6 +103,25 @@ impl Handle {
     pub fn adopt(&self, adoption: Adoption) -> Result<(), Unavailable> {
         let adoption = Box::new(adoption);
         self.ask(|reply| Command::Adopt { adoption, reply })
+    }
+
+    /// Makes an operator's order durable; the state follows it when this returns. One that changes nothing is not written.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Handle::allocated`].
+    pub fn order(
+        &self,
+        experiment: ExperimentId,
+        order: Order,
+        reason: Option<Box<str>>,
+    ) -> Result<(), Unavailable> {
+        self.ask(|reply| Command::Order {
+            experiment,
+            order,
+            reason,
+            reply,
+        })
     }
 
     /// Where changed tallies arrive after each commit.

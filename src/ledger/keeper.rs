@@ -19,6 +19,7 @@ use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::attribute::{Claim, Judgement, Tentative};
 use crate::engine::event::{Event, PolicyAdopted};
 use crate::engine::fold::{Limits, Plans, State};
+use crate::engine::orders::Ordered;
 use crate::experiment::Experiment;
 use crate::journal::{Storage, Writer};
 use crate::rewards::{Answer, Item};
@@ -66,11 +67,13 @@ pub(super) struct Keeper<S: Storage> {
 impl<S: Storage> Keeper<S> {
     pub(super) fn new(
         writer: Writer<S>,
-        state: State,
+        mut state: State,
         desk: Desk,
         shared: Arc<Shared>,
         config: &Config,
     ) -> Self {
+        // What was evicted in an earlier life was told then.
+        state.take_evicted();
         let shelf = Shelf::new(desk, writer.unfinished(), config.retention);
         Self {
             writer,
@@ -134,7 +137,9 @@ impl<S: Storage> Keeper<S> {
                 Command::Allocated { events, reply } => self.promise(events, reply),
                 Command::Nudge => {}
                 Command::Stop => stop = true,
-                asked @ (Command::Prospects { .. } | Command::Adopt { .. }) => later.push(asked),
+                asked @ (Command::Prospects { .. }
+                | Command::Adopt { .. }
+                | Command::Order { .. }) => later.push(asked),
             }
         }
         self.empty_queues();
@@ -151,6 +156,23 @@ impl<S: Storage> Keeper<S> {
                     reply.send(self.prospects(&experiments)).ok();
                 }
                 Command::Adopt { adoption, reply } => self.adopt(&adoption, reply),
+                Command::Order {
+                    experiment,
+                    order,
+                    reason,
+                    reply,
+                } => {
+                    // Everything else is durable and applied, so no reward is judged by what held before the order.
+                    let event = Event::Ordered(Box::new(Ordered {
+                        at: self.clock.now().max(self.state.advanced()),
+                        experiment,
+                        order,
+                        reason,
+                    }));
+                    let news = self.state.is_news(experiment, order);
+                    self.promise(news.then_some(event).into_iter().collect(), reply);
+                    self.commit();
+                }
                 _ => {}
             }
         }
@@ -231,7 +253,10 @@ impl<S: Storage> Keeper<S> {
         for (index, item) in items.into_iter().enumerate() {
             let place = Place { batch, index };
             match item {
-                Ok(claim) => self.judge(place, claim, now),
+                Ok(claim) => match self.state.resolve(&self.tentative, claim) {
+                    Ok(claim) => self.judge(place, claim, now),
+                    Err(error) => self.invalid(place, error),
+                },
                 Err(error) => self.invalid(place, error),
             }
             if !self.batches.is_open(batch) {
@@ -441,6 +466,9 @@ impl<S: Storage> Keeper<S> {
         if self.advanced.elapsed() >= ADVANCE && self.unapplied.is_empty() {
             self.advanced = Stopwatch::start();
             self.state.advance(self.clock.now());
+            for (experiment, keys) in self.state.take_evicted() {
+                self.observer.evicted(&experiment, keys);
+            }
         }
     }
 

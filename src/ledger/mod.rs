@@ -40,9 +40,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, Rewarded};
 use crate::engine::fold::{Limits, Plans, Standing, State};
+use crate::engine::orders::Order;
 use crate::engine::replay::Replay;
 use crate::engine::snapshot::Tally;
 use crate::experiment::Experiment;
+use crate::experiment::id::{ExperimentId, Name};
 use crate::journal::{
     Checkpoint, DataLock, Durability, Encoder, FileStorage, Known, LockError, Options, Recovered,
     RecoveryError, Report, Storage, Writer, begins_at, checkpoint, recover_after, scan,
@@ -95,6 +97,8 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     fn judged(&self, rewarded: &Rewarded);
     /// An item was invalid.
     fn invalid(&self);
+    /// So many clients' keys of an experiment's decisions were pushed out by newer ones.
+    fn evicted(&self, _experiment: &Name, _keys: u64) {}
     /// The journal can be written again, or no longer.
     fn writable(&self, writable: bool);
 }
@@ -230,6 +234,12 @@ enum Command {
     },
     Adopt {
         adoption: Box<Adoption>,
+        reply: Reply<Result<(), Unavailable>>,
+    },
+    Order {
+        experiment: ExperimentId,
+        order: Order,
+        reason: Option<Box<str>>,
         reply: Reply<Result<(), Unavailable>>,
     },
     /// A queue is half full.
@@ -474,7 +484,9 @@ fn fold_again<S: Storage>(
     };
     let mut replay = replay.with_plans(plans.clone());
     scan(storage, |event| replay.push(&event))?;
-    let again = replay.finish();
+    let mut again = replay.finish();
+    // These were told when it happened.
+    again.take_evicted();
     if whole {
         return Ok(again);
     }

@@ -82,6 +82,7 @@ pub(crate) fn experiment(called: &str, text: &str, arms: &[&str]) -> Experiment 
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_key: None,
         label: None,
         shadow: None,
         context: None,
@@ -115,6 +116,7 @@ pub(crate) struct Counts {
     pub(crate) verdicts: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) commits: AtomicU64,
     pub(crate) dropped: AtomicU64,
+    pub(crate) evicted: AtomicU64,
 }
 
 impl Observer for Counts {
@@ -134,6 +136,9 @@ impl Observer for Counts {
     }
     fn invalid(&self) {
         *self.verdicts.lock().unwrap().entry("invalid").or_default() += 1;
+    }
+    fn evicted(&self, _experiment: &Name, keys: u64) {
+        self.evicted.fetch_add(keys, Ordering::Relaxed);
     }
     fn writable(&self, _writable: bool) {}
 }
@@ -230,7 +235,8 @@ impl Rig {
     }
 
     pub(crate) fn post(&self, decision: Decision, posted: Posted) -> Receipt<Vec<Answer>> {
-        self.handle.post(vec![Ok(self.claim(decision, posted))])
+        self.handle
+            .post(vec![Ok(self.claim(decision, posted).into())])
     }
 
     fn claim(&self, decision: Decision, posted: Posted) -> Claim {
@@ -267,6 +273,7 @@ fn logged(decision: Decision) -> Event {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        key: None,
         context: None,
     })
 }
@@ -343,7 +350,7 @@ fn items_are_answered_in_their_order() {
     let stars = Arc::new(experiment("stars", "1", &["a", "b"]));
     rig.adopt(&[&stars]);
     let decision = rig.decision(&stars, 0, 1);
-    let claim = |value| Ok(rig.claim(decision, Posted::Reward(value)));
+    let claim = |value| Ok(rig.claim(decision, Posted::Reward(value)).into());
     let answers = rig
         .handle
         .post(vec![

@@ -14,9 +14,12 @@ use super::context;
 use super::handle::{draw, read_body, record};
 use super::problem::{Problem, full};
 use super::worker::{Phase, Worker};
+use crate::engine::keys::Subject;
+use crate::engine::snapshot::Serving;
 use crate::experiment::MissingUnit;
 use crate::experiment::decision::LoggedDecision;
-use crate::rewards;
+use crate::experiment::id::{ExperimentId, KeyHash, MAX_KEY_BYTES};
+use crate::rewards::{self, Reference};
 
 const JSON: &str = "application/json";
 
@@ -105,6 +108,18 @@ fn authorize(worker: &Worker, peer: SocketAddr, headers: &HeaderMap) -> Result<(
     )
 }
 
+/// Keys may be guessed, so that they are only taken from those who have shown the client token, whatever machine they are on.
+fn authorize_keys(worker: &Worker) -> Result<(), Problem> {
+    if !worker.shared.settings.auth.client_token.is_empty() {
+        return Ok(());
+    }
+    let detail = "a key of your own is only taken with the client token: set auth.client_token in the configuration";
+    Err(
+        Problem::new(StatusCode::UNAUTHORIZED, "Unauthorized", detail)
+            .with_header(WWW_AUTHENTICATE, "Bearer"),
+    )
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;
@@ -128,18 +143,26 @@ async fn post_rewards(
         items: limits.reward_items,
         depth: limits.json_depth,
     };
-    let decode = |id: &str| {
-        worker
-            .shared
-            .keys
-            .decode(id)
-            .map_err(|error| error.to_string())
+    let shared = &worker.shared;
+    let decode = |reference: Reference<'_>| match reference {
+        Reference::DecisionId(id) => match shared.keys.decode(id) {
+            Ok(decision) => Ok(Subject::Decision(decision)),
+            Err(error) => Err(error.to_string()),
+        },
+        Reference::Key { experiment, key } => {
+            let experiment = ExperimentId::of(experiment);
+            let hash = shared.draw_keys.key_hash(experiment, key.as_bytes());
+            Ok(Subject::Key(experiment, hash))
+        }
     };
     let items =
         rewards::parse(&body, content_type, bounds, worker.now(), decode).map_err(|error| {
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
             Problem::new(status, "The rewards cannot be read", error.to_string())
         })?;
+    if rewards::any_by_key(&items) {
+        authorize_keys(worker)?;
+    }
     // Items that are no rewards never reach the ledger if there is nothing else in the post.
     let none_is_a_reward = items.iter().all(Result::is_err);
     match worker.shared.ledger.post(items).await {
@@ -165,6 +188,8 @@ async fn post_rewards(
 struct DecisionRequest {
     experiment: String,
     unit: Option<String>,
+    /// The client's own key, by which it will post rewards.
+    key: Option<String>,
     /// Taken, and not looked at, by policies without context.
     #[serde(default)]
     context: serde_json::Map<String, serde_json::Value>,
@@ -175,7 +200,7 @@ async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<B
     let body = read_body(body, limits.buffered_body, limits.body_timeout).await?;
     let asked: DecisionRequest = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!(
-            "the body must be {{\"experiment\": …, \"unit\": …, \"context\": {{…}}}}: {error}"
+            "the body must be {{\"experiment\": …, \"unit\": …, \"key\": …, \"context\": {{…}}}}: {error}"
         ))
     })?;
     let published = worker.published();
@@ -198,6 +223,10 @@ async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<B
             limits.unit_key
         )));
     }
+    let reward_key = asked
+        .key
+        .map(|key| stated_key(worker, serving, &key))
+        .transpose()?;
     let rule = serving.experiment.context.as_deref();
     let context = rule
         .map(|rule| context::stated(rule, &asked.context, key.as_deref()))
@@ -223,6 +252,7 @@ async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<B
         allocation_version: serving.allocation.version,
         instead_of: None,
         context,
+        key: reward_key,
     };
     record(worker, &route.arms[drawn.arm].metrics, logged);
     let body = serde_json::json!({
@@ -234,4 +264,23 @@ async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<B
         "policy_version": serving.experiment.version.to_string(),
     });
     Ok(full(StatusCode::CREATED, JSON, body.to_string()))
+}
+
+/// The hash of the key that a client has stated for its decision.
+fn stated_key(worker: &Worker, serving: &Serving, key: &str) -> Result<KeyHash, Problem> {
+    authorize_keys(worker)?;
+    if serving.experiment.reward_key.is_none() {
+        return Err(Problem::bad_request(format!(
+            "experiment {} takes no keys: its policy file has no `key` in [reward]",
+            serving.experiment.name
+        )));
+    }
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Problem::bad_request(format!(
+            "key has {} bytes; 1 to {MAX_KEY_BYTES} are allowed",
+            key.len()
+        )));
+    }
+    let draw_keys = &worker.shared.draw_keys;
+    Ok(draw_keys.key_hash(serving.experiment.id, key.as_bytes()))
 }

@@ -35,7 +35,7 @@ use crate::engine::event::Event;
 use crate::engine::snapshot::Serving;
 use crate::experiment::context::{Context, ContextRule};
 use crate::experiment::decision::{Decision, Ending, LoggedContext, LoggedDecision, Reason};
-use crate::experiment::id::{SequenceKey, UnitHash};
+use crate::experiment::id::{KeyHash, MAX_KEY_BYTES, SequenceKey, UnitHash};
 use crate::experiment::{MissingUnit, UnitSource};
 use crate::learner::Published;
 use crate::telemetry::metrics::ArmMetrics;
@@ -73,6 +73,7 @@ async fn respond(
     };
     let (body, found, context) = matched.identify(worker, &parts, body).await?;
     let subject = matched.subject(worker, found);
+    let key = matched.reward_key(worker, &parts);
     let (draw, decision, context) = draw(
         worker,
         matched.serving(),
@@ -89,6 +90,7 @@ async fn respond(
             allocation_version: matched.serving().allocation.version,
             instead_of: None,
             context,
+            key,
         },
     );
     matched
@@ -107,7 +109,7 @@ async fn respond(
         shadow::pick(shadow, &picked, &mut request);
     }
     let mut response = matched
-        .forward_or_fall_back(worker, draw, decision, request)
+        .forward_or_fall_back(worker, draw, (decision, key), request)
         .await;
     if let Some(cookie) = subject.cookie {
         response.headers_mut().append(SET_COOKIE, cookie);
@@ -238,6 +240,18 @@ impl Matched<'_> {
         Ok((body, found, context))
     }
 
+    /// The client's own key for the decision, where the policy file asks for one.
+    fn reward_key(&self, worker: &Worker, parts: &Parts) -> Option<KeyHash> {
+        let (header, missing) = self.route().reward_key.as_ref()?;
+        let key = parts.headers.get(header).map(HeaderValue::as_bytes);
+        let key = key.filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+        if key.is_none() {
+            missing.increment(1);
+        }
+        let experiment = self.serving().experiment.id;
+        key.map(|key| worker.shared.draw_keys.key_hash(experiment, key))
+    }
+
     fn subject(&self, worker: &Worker, found: unit::Found) -> Subject {
         let experiment = &self.serving().experiment;
         let Some(rule) = &experiment.unit else {
@@ -281,12 +295,12 @@ impl Matched<'_> {
     }
 
     /// Forwards to the drawn arm. If nothing could be sent to it, the sampled decision stands as failed, and the baseline answers under
-    /// a second one.
+    /// a second one, which takes the client's key over: its answer is what the client will judge.
     async fn forward_or_fall_back(
         &self,
         worker: &Rc<Worker>,
         draw: Draw,
-        decision: Decision,
+        (decision, key): (Decision, Option<KeyHash>),
         request: Request<RequestBody>,
     ) -> Response<Body> {
         let failed = match self.forward(worker, draw.arm, decision, request).await {
@@ -318,6 +332,7 @@ impl Matched<'_> {
                 allocation_version: self.serving().allocation.version,
                 instead_of: Some(decision.sequence),
                 context: None,
+                key,
             },
         );
         match self.forward(worker, fallback.arm, second, request).await {

@@ -43,6 +43,8 @@ pub struct Route {
     pub unit_header: Option<HeaderName>,
     /// Who shadows, if anybody does.
     pub shadow: Option<RouteShadow>,
+    /// The header that holds the client's own key, and the count of requests without one; if the policy file asks for it.
+    pub reward_key: Option<(HeaderName, Counter)>,
     /// Requests without a unit.
     pub unit_missing: Counter,
     /// Seconds that the proxy itself takes.
@@ -147,6 +149,10 @@ impl Route {
             shadow: experiment.shadow.as_ref().map(|rule| {
                 let slots = endpoints.shadow_slots(experiment.id);
                 RouteShadow::build(rule, experiment, slots, metrics)
+            }),
+            reward_key: experiment.reward_key.as_ref().and_then(|header| {
+                let missing = metrics.counter("pointsman_reward_key_missing_total", &name);
+                Some((header.parse().ok()?, missing))
             }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),

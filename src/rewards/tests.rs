@@ -1,14 +1,22 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::experiment::decision::Reason;
-use crate::experiment::id::{ArmId, ExperimentId, PolicyVersion, SequenceKey};
+use crate::experiment::decision::{Decision, Reason};
+use crate::experiment::id::{ArmId, ExperimentId, KeyHash, PolicyVersion, SequenceKey};
 
-fn decode(text: &str) -> Result<Decision, String> {
+fn decode(reference: Reference<'_>) -> Result<Subject, String> {
+    let text = match reference {
+        Reference::DecisionId(text) => text,
+        Reference::Key { experiment, key } => {
+            let mut hash = [0; 16];
+            hash[0] = key.len() as u8;
+            return Ok(Subject::Key(ExperimentId::of(experiment), KeyHash(hash)));
+        }
+    };
     let counter = text
         .strip_prefix('d')
         .and_then(|digits| digits.parse().ok());
-    Ok(Decision {
+    Ok(Subject::Decision(Decision {
         sequence: SequenceKey {
             origin: 1,
             worker: 0,
@@ -21,7 +29,7 @@ fn decode(text: &str) -> Result<Decision, String> {
         policy_version: PolicyVersion([0; 6]),
         propensity: 1.0,
         reason: Reason::Sampled,
-    })
+    }))
 }
 
 fn parse_with(body: &[u8], content_type: Option<&str>) -> Result<Vec<Item>, BodyError> {
@@ -44,9 +52,10 @@ fn error_of(item: &str) -> String {
 
 fn counters(items: &[Item]) -> Vec<Option<u64>> {
     let counter = |item: &Item| {
-        item.as_ref()
-            .ok()
-            .map(|claim| claim.decision.sequence.counter)
+        item.as_ref().ok().and_then(|claim| match claim.decision {
+            Subject::Decision(decision) => Some(decision.sequence.counter),
+            Subject::Key(..) => None,
+        })
     };
     items.iter().map(counter).collect()
 }
@@ -68,6 +77,51 @@ fn an_object_an_array_and_lines_are_read_alike() {
     ] {
         let items = parse_with(lines.as_bytes(), content_type).unwrap();
         assert_eq!(counters(&items), [Some(1), Some(2)]);
+    }
+}
+
+#[test]
+fn a_decision_is_named_by_its_id_or_by_experiment_and_key() {
+    let body = r#"{"experiment":"stars","key":"order-\u0034711","reward":1}"#;
+    let claim = read(body).unwrap().remove(0).unwrap();
+    let mut hash = [0; 16];
+    hash[0] = 10;
+    let stars = ExperimentId::of(&Name::new("stars").unwrap());
+    assert_eq!(claim.decision, Subject::Key(stars, KeyHash(hash)));
+    assert!(any_by_key(&read(body).unwrap()));
+    assert!(!any_by_key(
+        &read(r#"{"decision_id":"d1","reward":1}"#).unwrap()
+    ));
+    let longest = format!(
+        r#"{{"experiment":"stars","key":"{}","reward":1}}"#,
+        "x".repeat(MAX_KEY_BYTES)
+    );
+    assert!(read(&longest).unwrap()[0].is_ok());
+    for (item, part) in [
+        (r#"{"reward":1}"#, "missing field `decision_id`"),
+        (
+            r#"{"decision_id":"","reward":1}"#,
+            "missing field `decision_id`",
+        ),
+        (r#"{"key":"k","reward":1}"#, "\"experiment\" and \"key\""),
+        (
+            r#"{"experiment":"stars","reward":1}"#,
+            "\"experiment\" and \"key\"",
+        ),
+        (
+            r#"{"decision_id":"d1","experiment":"stars","key":"k","reward":1}"#,
+            "excludes",
+        ),
+        (r#"{"decision_id":"d1","key":"k","reward":1}"#, "excludes"),
+        (
+            r#"{"experiment":"a b","key":"k","reward":1}"#,
+            "\"experiment\": a name is",
+        ),
+        (r#"{"experiment":"stars","key":"","reward":1}"#, "0 bytes"),
+        (r#"{"experiment":"stars","key":7,"reward":1}"#, "expected a"),
+        (&longest.replace("xx", "xxx"), "384 bytes"),
+    ] {
+        assert!(error_of(item).contains(part), "{item}: {}", error_of(item));
     }
 }
 

@@ -269,6 +269,7 @@ impl<'p> Run<'p> {
             unit: None,
             allocation_version: self.serving.allocation.version,
             instead_of: None,
+            key: None,
             context,
         }));
         self.schedule.decided(draw.arm);

@@ -40,6 +40,14 @@ const COUNTERS: &[(&str, &str)] = &[
         "Requests without the unit that the policy file asks for.",
     ),
     (
+        "pointsman_reward_key_missing_total",
+        "Decisions without the key, of 1 to 256 bytes, that the policy file asks for in [reward].",
+    ),
+    (
+        "pointsman_reward_keys_evicted_total",
+        "Clients' keys that can no longer be rewarded, because newer ones exceed limits.reward_keys.",
+    ),
+    (
         "pointsman_journal_dropped_total",
         "Decisions and outcomes that the journal's full queue could not take.",
     ),

@@ -153,6 +153,14 @@ impl Observer for Telemetry {
         self.invalid.increment(1);
     }
 
+    fn evicted(&self, experiment: &Name, keys: u64) {
+        let labels = [("experiment", experiment.as_str())];
+        self.metrics
+            .counter("pointsman_reward_keys_evicted_total", &labels)
+            .increment(keys);
+        tracing::warn!(%experiment, keys, "rewards by these keys can no longer be posted: raise limits.reward_keys, or shorten the window");
+    }
+
     fn writable(&self, writable: bool) {
         self.writable.store(writable, Ordering::Relaxed);
     }

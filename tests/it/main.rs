@@ -12,11 +12,13 @@
 )]
 
 mod admin;
+mod arms;
 mod context;
 mod decide;
 mod forward;
 mod harness;
 mod inspect;
+mod keys;
 mod layers;
 mod reload;
 mod restart;

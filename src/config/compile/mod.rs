@@ -16,7 +16,7 @@ use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::RewardKind;
 use crate::experiment::{Arm, Experiment, UpstreamRule};
 use arm::arm;
-use sections::{label, reward, unit};
+use sections::{label, reward, reward_key, unit};
 
 /// A policy file as it was read.
 #[derive(Debug, Clone)]
@@ -131,6 +131,11 @@ impl File<'_> {
             self.check_retention(section);
             reward(section)
         });
+        let has_token = !self.settings.auth.client_token.is_empty();
+        let reward_key = rewards
+            .as_ref()
+            .filter(|section| section.has("key"))
+            .map(|section| reward_key(section, has_token));
         let label = top
             .section("label")
             .map(|section| label(&section, reward.as_ref().map(|reward| reward.kind)));
@@ -166,6 +171,7 @@ impl File<'_> {
             matcher: matcher?,
             unit: unit.map_or(Some(None), |unit| unit.map(Some))?,
             reward,
+            reward_key: reward_key.map_or(Some(None), |key| key.map(Some))?,
             context,
             label: label.map_or(Some(None), |label| label.map(Some))?,
             shadow: shadow.map_or(Some(None), |shadow| shadow.map(Some))?,

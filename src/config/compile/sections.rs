@@ -127,6 +127,28 @@ pub(super) fn reward(section: &Section<'_>) -> Option<RewardRule> {
     })
 }
 
+/// The header of `key`, in lower case.
+pub(super) fn reward_key(section: &Section<'_>, has_token: bool) -> Option<String> {
+    if !has_token {
+        section.reject(
+            "key",
+            "rewards by key need a client token: keys may be guessed, decision ids cannot",
+            "set auth.client_token in pointsman.toml (or POINTSMAN_AUTH_CLIENT_TOKEN), or leave `key` out",
+        );
+    }
+    let key = section.section("key")?;
+    let header = key.string("header")?;
+    if !matching::is_header_name(header) {
+        key.reject(
+            "header",
+            format!("`{header}` cannot be the name of a header"),
+            "names are letters, digits and hyphens",
+        );
+        return None;
+    }
+    Some(header.to_ascii_lowercase())
+}
+
 fn reward_kind(section: &Section<'_>) -> Option<RewardKind> {
     let word = section.string("kind")?;
     if word == "bounded" {

@@ -160,6 +160,11 @@ const LIMITS: &[Field] = &[
         "1000000",
         "Secondary outcomes of each experiment that are remembered to tell duplicates.",
     ),
+    size(
+        "reward_keys",
+        "1000000",
+        "Clients' own keys of decisions remembered, of each experiment with `key` in [reward]; the oldest go first, which is counted.",
+    ),
     field(
         "label_wait",
         Kind::Duration { zero: true },

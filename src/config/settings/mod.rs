@@ -124,6 +124,8 @@ pub struct Limits {
     pub contexts: usize,
     /// Named secondary outcomes that are remembered to tell duplicates.
     pub metric_ids: usize,
+    /// Clients' own keys of decisions, of each experiment.
+    pub reward_keys: usize,
     /// How long a label waits for its prediction.
     pub label_wait: u64,
     /// The body of a post of rewards.
@@ -155,6 +157,7 @@ impl Limits {
             contexts: self.contexts,
             label_wait,
             metrics: self.metric_ids,
+            keys: self.reward_keys,
         }
     }
 }

@@ -300,6 +300,7 @@ impl<'d> Reading<'d> {
             predictions: count("predictions")?,
             contexts: count("contexts")?,
             metric_ids: count("metric_ids")?,
+            reward_keys: count("reward_keys")?,
             label_wait: duration("label_wait")?,
             reward_body: count("reward_body")?,
             reward_items: count("reward_items")?,

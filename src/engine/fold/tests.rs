@@ -1,8 +1,10 @@
 //! The fold and the judge together, case by case; `model` has the random histories, `memory` what policies may ask for.
 
 mod contexts;
+mod keys;
 mod memory;
 mod model;
+mod orders;
 mod regression;
 mod shadows;
 
@@ -103,6 +105,7 @@ fn decided(decision: Decision) -> Event {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        key: None,
         context: None,
     })
 }
@@ -429,7 +432,13 @@ fn named_metrics_are_recorded_once_and_never_learned() {
     assert_eq!(verdict(&mut state, metric(None)), Verdict::Accepted);
     assert_eq!(verdict(&mut state, metric(None)), Verdict::Duplicate);
     assert_eq!(verdict(&mut state, metric(Some(1))), Verdict::Accepted);
-    assert_eq!(state.tally(experiment(), ArmId(0)), Tally::default());
+    let tally = state.tally(experiment(), ArmId(0));
+    assert_eq!(tally.measures.iter().count(), 1);
+    let but_for_these = Tally {
+        measures: Arc::default(),
+        ..tally
+    };
+    assert_eq!(but_for_these, Tally::default());
 }
 
 #[test]

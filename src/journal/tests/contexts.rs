@@ -118,6 +118,7 @@ fn logged(decision: Decision, context: Context, probabilities: Vec<(ArmId, f64)>
         unit: None,
         allocation_version: 3,
         instead_of: None,
+        key: None,
         context: Some(Box::new(LoggedContext {
             context,
             probabilities,

@@ -22,11 +22,21 @@ fn shadows_folder() -> PathBuf {
     folder().with_file_name("journal_v1_shadows")
 }
 
-fn write_groups(groups: Vec<Vec<Event>>) -> MemoryStorage {
+/// The same version, with what clients' own keys have added.
+fn keys_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_keys")
+}
+
+/// The same version, with what an operator's orders have added.
+fn orders_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_operator")
+}
+
+fn write_groups(groups: &[Vec<Event>]) -> MemoryStorage {
     let storage = MemoryStorage::default();
     let mut writer = writer(&storage, Position::default());
     for group in groups {
-        for event in &group {
+        for event in group {
             writer.append(event).unwrap();
         }
         writer.commit().unwrap();
@@ -89,7 +99,7 @@ fn version_1_with_contexts_is_read() {
 
 #[test]
 fn version_1_with_contexts_is_what_this_release_writes() {
-    let [written] = &write_groups(contexts::groups()).contents()[..] else {
+    let [written] = &write_groups(&contexts::groups()).contents()[..] else {
         panic!("one segment");
     };
     let frozen = fs::read_to_string(contexts_folder().join("000000000001.jsonl")).unwrap();
@@ -107,9 +117,45 @@ fn version_1_with_shadows_is_read() {
 
 #[test]
 fn version_1_with_shadows_is_what_this_release_writes() {
-    let [written] = &write_groups(shadows::groups()).contents()[..] else {
+    let [written] = &write_groups(&shadows::groups()).contents()[..] else {
         panic!("one segment");
     };
     let frozen = fs::read_to_string(shadows_folder().join("000000000001.jsonl")).unwrap();
+    assert_eq!(String::from_utf8_lossy(written), frozen);
+}
+
+#[test]
+fn version_1_with_keys_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(keys_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, keys::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_keys_is_what_this_release_writes() {
+    let [written] = &write_groups(&keys::groups()).contents()[..] else {
+        panic!("one segment");
+    };
+    let frozen = fs::read_to_string(keys_folder().join("000000000001.jsonl")).unwrap();
+    assert_eq!(String::from_utf8_lossy(written), frozen);
+}
+
+#[test]
+fn version_1_with_orders_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(orders_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, orders::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_orders_is_what_this_release_writes() {
+    let [written] = &write_groups(&orders::groups()).contents()[..] else {
+        panic!("one segment");
+    };
+    let frozen = fs::read_to_string(orders_folder().join("000000000001.jsonl")).unwrap();
     assert_eq!(String::from_utf8_lossy(written), frozen);
 }

@@ -5,6 +5,8 @@ mod contexts;
 mod crash;
 mod faults;
 mod fixture;
+mod keys;
+mod orders;
 mod records;
 mod samples;
 mod search;

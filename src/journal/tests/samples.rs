@@ -44,6 +44,7 @@ pub(super) fn logged(counter: u64) -> LoggedDecision {
         unit: Some(UnitHash(0x0123_4567_89ab_cdef)),
         allocation_version: 12,
         instead_of: None,
+        key: None,
         context: None,
     }
 }

@@ -153,7 +153,7 @@ fn other_policies_and_named_metrics_have_no_context_to_lose() {
     let mut claim = rig.claim(decision, Posted::Reward(1.0));
     claim.metric = Some(name("revenue"));
     assert_eq!(
-        rig.handle.post(vec![Ok(claim)]).wait(),
+        rig.handle.post(vec![Ok(claim.into())]).wait(),
         judged(Verdict::Accepted)
     );
 }

@@ -63,6 +63,7 @@ fn decide(rig: &Rig, experiment: &Experiment, counters: std::ops::Range<u64>, re
             unit: None,
             allocation_version: 1,
             instead_of: None,
+            key: None,
             context: Some(Box::new(LoggedContext {
                 context: rule().context(vec![Value::Boolean(counter % 2 == 0)].into()),
                 probabilities: Vec::new(),

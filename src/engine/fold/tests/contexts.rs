@@ -63,6 +63,7 @@ pub(super) fn upon(decision: Decision) -> LoggedDecision {
         unit: None,
         allocation_version: 1,
         instead_of: None,
+        key: None,
         context: Some(Box::new(LoggedContext {
             context: context(decision.sequence.counter),
             probabilities: Vec::new(),
