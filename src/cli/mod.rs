@@ -6,9 +6,12 @@ mod check;
 mod init;
 mod inputs;
 mod inspect;
+mod journal;
+mod progress;
 mod schema;
 mod serve;
 mod simulate;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -50,6 +53,8 @@ enum Command {
     Simulate(simulate::SimulateArguments),
     /// Check a decision id, show what the journal has of it, and make its draw again; exit 1 if anything does not hold.
     Inspect(inspect::InspectArguments),
+    /// Check the whole journal: every checksum, every line, and whether they can be true together; exit 1 if anything is wrong.
+    Verify(verify::VerifyArguments),
     /// Print the JSON Schema of the policy file.
     Schema,
 }
@@ -88,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Init { directory } => init::run(&directory),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Schema => schema::run(),
     };
     match done {

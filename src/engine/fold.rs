@@ -390,7 +390,7 @@ impl Replay {
 }
 
 /// When an event happened, by the server's clock.
-fn time_of(event: &Event) -> Timestamp {
+pub fn time_of(event: &Event) -> Timestamp {
     match event {
         Event::Started { at, .. }
         | Event::PolicyRetired { at, .. }

@@ -23,3 +23,4 @@ mod restart;
 mod reward;
 mod shutdown;
 mod simulate;
+mod verify;
