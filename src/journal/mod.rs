@@ -19,6 +19,7 @@ pub mod decode;
 pub mod encode;
 pub mod lines;
 pub mod lock;
+mod quick;
 pub mod reader;
 pub mod recover;
 pub(crate) mod scalar;

@@ -4,6 +4,7 @@ mod contexts;
 mod crash;
 mod faults;
 mod fixture;
+mod quick;
 mod records;
 mod samples;
 mod search;
