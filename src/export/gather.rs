@@ -80,24 +80,26 @@ impl Fate<'_> {
     }
 }
 
-/// Where what is kept of a decision is: by process and worker, then by counter, because counters are dense.
+/// Where what is kept of a decision is: in pages by process, worker and the counter's high part, because counters are dense.
 #[derive(Default)]
-struct Index(HashMap<(u64, u16), HashMap<u64, Box<[u32; PAGE as usize]>>>);
+struct Index(HashMap<(u64, u16, u64), Box<[u32; PAGE as usize]>>);
 
 impl Index {
     fn get(&self, key: SequenceKey) -> Option<usize> {
-        let pages = self.0.get(&(key.origin, key.worker))?;
-        let place = pages.get(&(key.counter / PAGE))?[(key.counter % PAGE) as usize];
+        let page = self.0.get(&page(key))?;
+        let place = page[(key.counter % PAGE) as usize];
         (place != NONE).then_some(place as usize)
     }
 
     fn place(&mut self, key: SequenceKey) -> &mut u32 {
-        let pages = self.0.entry((key.origin, key.worker)).or_default();
-        let page = pages
-            .entry(key.counter / PAGE)
-            .or_insert_with(|| Box::new([NONE; PAGE as usize]));
+        let page = self.0.entry(page(key));
+        let page = page.or_insert_with(|| Box::new([NONE; PAGE as usize]));
         &mut page[(key.counter % PAGE) as usize]
     }
+}
+
+fn page(key: SequenceKey) -> (u64, u16, u64) {
+    (key.origin, key.worker, key.counter / PAGE)
 }
 
 /// All that the first pass has found.

@@ -1,5 +1,7 @@
 //! A row: a decision and all that is known of it. Every form takes its fields from here, in this order.
 
+use std::sync::Arc;
+
 use super::gather::Fate;
 use crate::clock::Timestamp;
 use crate::experiment::context::{Context, Value};
@@ -23,31 +25,53 @@ pub struct Row<'a> {
     pub fate: Fate<'a>,
 }
 
-/// The probability of each arm.
+/// The probability of each arm that could be drawn.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Distribution {
-    /// Arms that could be drawn, by name.
-    pub arms: Vec<(Box<str>, f64)>,
+    /// By name.
+    pub arms: Vec<(Arc<str>, f64)>,
     /// The same as a JSON object.
     pub json: Vec<u8>,
 }
 
-impl Distribution {
-    /// Of these arms; those of probability 0 are left out.
-    pub(super) fn new(arms: impl Iterator<Item = (Box<str>, f64)>) -> Self {
-        let arms: Vec<_> = arms.filter(|(_, probability)| *probability > 0.0).collect();
-        let mut json = Vec::with_capacity(arms.len() * 32);
-        json.push(b'{');
-        for (index, (arm, probability)) in arms.iter().enumerate() {
-            if index > 0 {
-                json.push(b',');
-            }
-            write_json(&mut json, &**arm);
-            json.push(b':');
-            write_json(&mut json, probability);
+/// An arm's name, and the same as a key of a JSON object: `"name":`.
+#[derive(Debug, Clone)]
+pub(super) struct ArmName {
+    pub(super) text: Arc<str>,
+    key: Arc<[u8]>,
+}
+
+impl ArmName {
+    pub(super) fn new(text: &str) -> Self {
+        let mut key = Vec::new();
+        write_json(&mut key, text);
+        key.push(b':');
+        Self {
+            text: text.into(),
+            key: key.into(),
         }
-        json.push(b'}');
-        Self { arms, json }
+    }
+}
+
+impl Distribution {
+    pub(super) fn clear(&mut self) {
+        self.arms.clear();
+        self.json.clear();
+        self.json.extend_from_slice(b"{}");
+    }
+
+    /// Adds an arm, if it could be drawn.
+    pub(super) fn add(&mut self, arm: &ArmName, probability: f64) {
+        if probability > 0.0 {
+            self.json.pop();
+            if !self.arms.is_empty() {
+                self.json.push(b',');
+            }
+            self.json.extend_from_slice(&arm.key);
+            write_json(&mut self.json, &probability);
+            self.json.push(b'}');
+            self.arms.push((Arc::clone(&arm.text), probability));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::gather::Gathered;
-use super::row::{Distribution, Row};
+use super::row::{ArmName, Distribution, Row};
 use super::{Destination, ExportError, LineError, Selection, Sink};
 use crate::clock::Timestamp;
 use crate::decision_id::LENGTH;
@@ -34,7 +34,9 @@ struct Told<'a> {
 #[derive(Default)]
 struct Known {
     name: Arc<str>,
-    arms: HashMap<ArmId, Arc<str>>,
+    arms: HashMap<ArmId, ArmName>,
+    /// The arms of the last distribution: mostly those of the next.
+    last: Vec<(ArmId, ArmName)>,
     allocations: VecDeque<(u64, Distribution)>,
     /// Place among the sinks; `None` before its first row.
     sink: Option<usize>,
@@ -50,7 +52,9 @@ pub(super) struct Rows<'a> {
     experiments: HashMap<ExperimentId, Known>,
     sinks: Vec<Box<dyn Sink>>,
     id: memmem::Finder<'static>,
-    rows: u64,
+    /// Of the row being written, where that has its own.
+    own: Distribution,
+    written: u64,
     left_out: u64,
 }
 
@@ -76,14 +80,15 @@ impl<'a> Rows<'a> {
             experiments: HashMap::new(),
             sinks,
             id: memmem::Finder::new(b"\"id\":\""),
-            rows: 0,
+            own: Distribution::default(),
+            written: 0,
             left_out: 0,
         })
     }
 
     /// Rows that were written, and those without a place in the form.
     pub(super) fn counts(&self) -> (u64, u64) {
-        (self.rows, self.left_out)
+        (self.written, self.left_out)
     }
 
     /// Whether a decision of the experiment was there.
@@ -120,7 +125,8 @@ impl<'a> Rows<'a> {
                 ..
             } if self.selection.has_experiment(experiment) => {
                 let known = self.known(experiment);
-                let distribution = distribution(known, &probabilities);
+                let mut distribution = Distribution::default();
+                known.fill(&mut distribution, &probabilities);
                 if known.allocations.len() == REMEMBERED {
                     known.allocations.pop_front();
                 }
@@ -144,47 +150,48 @@ impl<'a> Rows<'a> {
     fn decided(&mut self, logged: &LoggedDecision, line: &[u8]) -> Result<(), LineError> {
         let decision = &logged.decision;
         let told: Told<'_>;
-        let id = match self.id_of(line) {
-            Some(id) => id,
-            None => {
-                told = serde_json::from_slice(line)
-                    .map_err(|error| LineError::Record(error.into()))?;
-                &told.id
-            }
+        let id = if let Some(id) = self.id_of(line) {
+            id
+        } else {
+            told = serde_json::from_slice(line).map_err(|error| LineError::Record(error.into()))?;
+            &told.id
         };
         let gathered = self.gathered;
         let known = self.known(decision.experiment);
         if !known.arms.contains_key(&decision.arm) {
             known.learn(logged, line);
         }
-        let arm = known.arms.get(&decision.arm).cloned().unwrap_or_default();
-        let name = Arc::clone(&known.name);
+        let Some(arm) = known.arms.get(&decision.arm).cloned() else {
+            return Ok(());
+        };
         let sink = match known.sink {
             Some(sink) => sink,
             None => self.open(decision.experiment).map_err(LineError::Write)?,
         };
-        let Some(known) = self.experiments.get(&decision.experiment) else {
+        let Some(known) = self.experiments.get_mut(&decision.experiment) else {
             return Ok(());
         };
         let own = logged
             .context
             .as_ref()
             .map(|context| context.probabilities.as_slice())
-            .filter(|own| !own.is_empty())
-            .map(|own| distribution(known, own));
-        let drawn_from = own
-            .as_ref()
-            .or_else(|| known.allocation(logged.allocation_version));
+            .filter(|own| !own.is_empty());
+        let drawn_from = if let Some(own) = own {
+            known.fill(&mut self.own, own);
+            Some(&self.own)
+        } else {
+            known.allocation(logged.allocation_version)
+        };
         let row = Row {
             id,
-            experiment: &name,
-            arm: &arm,
+            experiment: &known.name,
+            arm: &arm.text,
             logged,
             distribution: drawn_from.filter(|_| decision.reason == Reason::Sampled),
             fate: gathered.fate(decision, self.now),
         };
         if self.sinks[sink].row(&row).map_err(LineError::Write)? {
-            self.rows += 1;
+            self.written += 1;
         } else {
             self.left_out += 1;
         }
@@ -224,8 +231,9 @@ impl Known {
             ),
             arms: gathered
                 .arms_of(experiment)
-                .map(|(arm, name)| (arm, name.as_str().into()))
+                .map(|(arm, name)| (arm, ArmName::new(name.as_str())))
                 .collect(),
+            last: Vec::new(),
             allocations: VecDeque::new(),
             sink: None,
         }
@@ -242,7 +250,21 @@ impl Known {
             self.name = experiment.as_str().into();
         }
         let name = name.unwrap_or_else(|| format!("{:08x}", arm.0));
-        self.arms.insert(arm, name.into());
+        self.arms.insert(arm, ArmName::new(&name));
+    }
+
+    /// Fills a distribution with these probabilities.
+    fn fill(&mut self, distribution: &mut Distribution, probabilities: &[(ArmId, f64)]) {
+        distribution.clear();
+        for (index, (arm, probability)) in probabilities.iter().enumerate() {
+            if self.last.get(index).is_none_or(|(last, _)| last != arm) {
+                let name = self.arms.get(arm).cloned();
+                let name = name.unwrap_or_else(|| ArmName::new(&format!("{:08x}", arm.0)));
+                self.last.truncate(index);
+                self.last.push((*arm, name));
+            }
+            distribution.add(&self.last[index].1, *probability);
+        }
     }
 
     fn allocation(&self, version: u64) -> Option<&Distribution> {
@@ -250,12 +272,4 @@ impl Known {
         let (_, found) = newest_first.find(|(other, _)| *other == version)?;
         Some(found)
     }
-}
-
-fn distribution(known: &Known, probabilities: &[(ArmId, f64)]) -> Distribution {
-    Distribution::new(probabilities.iter().map(|(arm, probability)| {
-        let name = known.arms.get(arm);
-        let name = name.map_or_else(|| format!("{:08x}", arm.0).into(), |name| (**name).into());
-        (name, *probability)
-    }))
 }

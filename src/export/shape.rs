@@ -72,7 +72,7 @@ pub(super) struct Places {
     shape: Shape,
     /// The names of the last context, and where in it each feature is.
     names: Option<Arc<[Box<str>]>>,
-    places: Vec<Option<usize>>,
+    found: Vec<Option<usize>>,
 }
 
 impl Places {
@@ -80,7 +80,7 @@ impl Places {
         Self {
             shape: shape.clone(),
             names: None,
-            places: vec![None; shape.len()],
+            found: vec![None; shape.len()],
         }
     }
 
@@ -92,10 +92,10 @@ impl Places {
         if let Some(context) = context {
             self.learn(context);
         }
-        let places = self.places.iter();
-        places.map(move |place| {
-            let found = context.zip(*place);
-            found
+        let found = self.found.iter();
+        found.map(move |place| {
+            let there = context.zip(*place);
+            there
                 .and_then(|(context, place)| context.values.get(place))
                 .unwrap_or(&Value::Missing)
         })
@@ -107,7 +107,7 @@ impl Places {
             return;
         }
         self.names = Some(Arc::clone(&context.names));
-        for (place, (feature, _)) in self.places.iter_mut().zip(&self.shape.0) {
+        for (place, (feature, _)) in self.found.iter_mut().zip(&self.shape.0) {
             *place = context.names.iter().position(|name| name == feature);
         }
     }

@@ -163,7 +163,9 @@ fn journal(events: &[Event]) -> MemoryStorage {
 
 /// Outputs in memory, by experiment.
 #[derive(Clone, Default)]
-struct Outputs(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Outputs(Arc<Mutex<Written>>);
+
+type Written = Vec<(String, Vec<u8>)>;
 
 struct Output(Outputs, usize);
 

@@ -68,7 +68,7 @@ pub fn decode(line: &[u8]) -> Result<Event, RecordError> {
 #[derive(Debug, Default)]
 pub struct Decoder {
     memo: Memo,
-    second: quick::Second,
+    seconds: quick::Seconds,
 }
 
 impl Decoder {
@@ -78,7 +78,7 @@ impl Decoder {
     ///
     /// See [`RecordError`]. Commit lines are not records; `reader` deals with them.
     pub fn decode(&mut self, line: &[u8]) -> Result<Event, RecordError> {
-        if let Some(event) = quick::read(line, &mut self.second, &mut self.memo) {
+        if let Some(event) = quick::read(line, &mut self.seconds, &mut self.memo) {
             return Ok(event);
         }
         self.decode_any(line)

@@ -17,14 +17,14 @@ use crate::experiment::id::{Name, SequenceKey, UnitHash};
 /// Characters of a time up to the second: `2026-11-24T06:00:00`.
 const SECOND: usize = 19;
 
-/// The last second that was read: most lines share it with the one before.
-#[derive(Debug, Default)]
-pub(super) struct Second {
-    text: [u8; SECOND],
-    millis: u64,
-}
+/// Seconds that are remembered.
+const SECONDS: usize = 8;
 
-impl Second {
+/// The last seconds that were read: outcomes and rewards have times of their own, and within them most lines share one with the last.
+#[derive(Debug, Default)]
+pub(super) struct Seconds([([u8; SECOND], u64); SECONDS]);
+
+impl Seconds {
     /// Reads a time.
     fn read(&mut self, text: &str) -> Option<Timestamp> {
         let bytes = text.as_bytes();
@@ -41,26 +41,27 @@ impl Second {
         };
         let digit = |byte: &u8| u64::from(byte - b'0');
         let millis = 100 * digit(hundreds) + 10 * digit(tens) + digit(ones);
-        if self.text != second {
+        let (known, start) = &mut self.0[usize::from(second[SECOND - 1]) % SECONDS];
+        if known != second {
             let time = parse_time("at", text).ok()?;
-            self.text = second.try_into().ok()?;
-            self.millis = time.as_millis().checked_sub(millis)?;
+            *start = time.as_millis().checked_sub(millis)?;
+            *known = second.try_into().ok()?;
         }
-        Some(Timestamp::from_millis(self.millis + millis))
+        Some(Timestamp::from_millis(*start + millis))
     }
 }
 
 /// Reads a line; `None` if it is of another type, or spelled otherwise.
-pub(super) fn read(line: &[u8], second: &mut Second, memo: &mut Memo) -> Option<Event> {
+pub(super) fn read(line: &[u8], seconds: &mut Seconds, memo: &mut Memo) -> Option<Event> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let rest = line.strip_prefix(b"{\"type\":\"")?;
     let mut fields = Fields(rest);
     if fields.skip(b"decision\",\"v\":1") {
         decided(fields, memo)
     } else if fields.skip(b"outcome\",\"v\":1") {
-        ended(fields, second)
+        ended(fields, seconds)
     } else if fields.skip(b"reward\",\"v\":1") {
-        rewarded(fields, second, memo)
+        rewarded(fields, seconds, memo)
     } else {
         None
     }
@@ -74,8 +75,8 @@ fn decided(mut fields: Fields<'_>, memo: &mut Memo) -> Option<Event> {
     fields.whole(b",\"epoch\":")?;
     fields.text(b",\"policy_version\":\"")?;
     let version = fields.text(b",\"allocation_version\":\"")?;
-    let unit = fields.optional_text(b",\"unit\":\"")?;
-    let instead_of = fields.optional_text(b",\"instead_of\":\"")?;
+    let unit = fields.optional_text(b",\"unit\":\"").ok()?;
+    let instead_of = fields.optional_text(b",\"instead_of\":\"").ok()?;
     let context = if fields.skip(b",\"context\":") {
         let context = ContextItem(fields.object(Fields::value)?);
         let context = memo.context(decision.experiment, context);
@@ -93,10 +94,9 @@ fn decided(mut fields: Fields<'_>, memo: &mut Memo) -> Option<Event> {
     } else {
         None
     };
-    let hex = |text: Option<&str>, digits| -> Option<Option<u128>> {
-        text.map_or(Some(None), |text| {
-            parse_hex("unit", text, digits).ok().map(Some)
-        })
+    let hex = |text: Option<&str>, digits| {
+        let number = text.map(|text| parse_hex("unit", text, digits));
+        number.transpose().ok()
     };
     let logged = LoggedDecision {
         decision,
@@ -108,16 +108,17 @@ fn decided(mut fields: Fields<'_>, memo: &mut Memo) -> Option<Event> {
     fields.end().then_some(Event::Decided(logged))
 }
 
-fn ended(mut fields: Fields<'_>, second: &mut Second) -> Option<Event> {
-    let at = second.read(fields.text(b",\"at\":\"")?)?;
+fn ended(mut fields: Fields<'_>, seconds: &mut Seconds) -> Option<Event> {
+    let at = seconds.read(fields.text(b",\"at\":\"")?)?;
     let (decision, _) = fields.identity()?;
     let ending = Ending::from_word(fields.text(b",\"ending\":\"")?)?;
-    let status = match fields.peek(b",\"status\":") {
-        true => Some(u16::try_from(fields.whole(b",\"status\":")?).ok()?),
-        false => None,
+    let status = if fields.peek(b",\"status\":") {
+        Some(u16::try_from(fields.whole(b",\"status\":")?).ok()?)
+    } else {
+        None
     };
     let latency_micros = fields.whole(b",\"latency_micros\":")?;
-    let prediction = fields.optional_label(b",\"prediction\":")?;
+    let prediction = fields.optional_label(b",\"prediction\":").ok()?;
     fields.end().then_some(Event::Ended(Outcome {
         decision,
         at,
@@ -128,8 +129,8 @@ fn ended(mut fields: Fields<'_>, second: &mut Second) -> Option<Event> {
     }))
 }
 
-fn rewarded(mut fields: Fields<'_>, second: &mut Second, memo: &mut Memo) -> Option<Event> {
-    let received = second.read(fields.text(b",\"at\":\"")?)?;
+fn rewarded(mut fields: Fields<'_>, seconds: &mut Seconds, memo: &mut Memo) -> Option<Event> {
+    let received = seconds.read(fields.text(b",\"at\":\"")?)?;
     let (decision, _) = fields.identity()?;
     let word = fields.text(b",\"status\":\"")?;
     let verdict = Verdict::ALL
@@ -140,13 +141,16 @@ fn rewarded(mut fields: Fields<'_>, second: &mut Second, memo: &mut Memo) -> Opt
     } else {
         fields.number(b",\"reward\":")?
     };
-    let label = fields.optional_label(b",\"label\":")?;
-    let metric = match fields.optional_text(b",\"metric\":\"")? {
+    let label = fields.optional_label(b",\"label\":").ok()?;
+    let metric = match fields.optional_text(b",\"metric\":\"").ok()? {
         Some(text) => Some(Name::new(text).ok()?),
         None => None,
     };
-    let id = fields.optional_text(b",\"reward_id\":\"")?.map(Box::from);
-    let at = match fields.optional_text(b",\"client_at\":\"")? {
+    let id = fields
+        .optional_text(b",\"reward_id\":\"")
+        .ok()?
+        .map(Box::from);
+    let at = match fields.optional_text(b",\"client_at\":\"").ok()? {
         Some(text) => Some(parse_time("client_at", text).ok()?),
         None => None,
     };
@@ -169,6 +173,9 @@ fn rewarded(mut fields: Fields<'_>, second: &mut Second, memo: &mut Memo) -> Opt
     };
     fields.end().then(|| Event::Rewarded(Box::new(rewarded)))
 }
+
+/// Not as our writer spells it.
+struct SpelledOtherwise;
 
 /// What is left of a line.
 struct Fields<'a>(&'a [u8]);
@@ -204,12 +211,12 @@ impl<'a> Fields<'a> {
         plain.then(|| std::str::from_utf8(text).ok()).flatten()
     }
 
-    /// `Some(None)` where the field is not there.
-    fn optional_text(&mut self, key: &[u8]) -> Option<Option<&'a str>> {
+    /// A text that may not be there.
+    fn optional_text(&mut self, key: &[u8]) -> Result<Option<&'a str>, SpelledOtherwise> {
         if self.peek(key) {
-            self.text(key).map(Some)
+            self.text(key).map(Some).ok_or(SpelledOtherwise)
         } else {
-            Some(None)
+            Ok(None)
         }
     }
 
@@ -246,17 +253,17 @@ impl<'a> Fields<'a> {
         std::str::from_utf8(token).ok()
     }
 
-    /// `Some(None)` where the field is not there.
-    fn optional_label(&mut self, key: &[u8]) -> Option<Option<Label>> {
+    /// A label that may not be there.
+    fn optional_label(&mut self, key: &[u8]) -> Result<Option<Label>, SpelledOtherwise> {
         if !self.skip(key) {
-            return Some(None);
+            return Ok(None);
         }
-        Some(Some(match self.value()? {
-            Value::Text(text) => Label::Text(text),
-            Value::Boolean(truth) => Label::Boolean(truth),
-            Value::Number(number) => Label::Number(number),
-            Value::Missing => return None,
-        }))
+        match self.value() {
+            Some(Value::Text(text)) => Ok(Some(Label::Text(text))),
+            Some(Value::Boolean(truth)) => Ok(Some(Label::Boolean(truth))),
+            Some(Value::Number(number)) => Ok(Some(Label::Number(number))),
+            Some(Value::Missing) | None => Err(SpelledOtherwise),
+        }
     }
 
     fn value(&mut self) -> Option<Value> {

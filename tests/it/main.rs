@@ -14,6 +14,7 @@
 mod admin;
 mod context;
 mod decide;
+mod export;
 mod forward;
 mod harness;
 mod inspect;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::context::Memo;
 use super::super::decode::Decoder;
-use super::super::quick::{Second, read};
+use super::super::quick::{Seconds, read};
 use super::*;
 use crate::experiment::decision::Label;
 
@@ -20,7 +20,10 @@ fn lines() -> (Vec<Event>, Vec<String>) {
         encoder.encode(event, &mut line);
         String::from_utf8(line).unwrap()
     };
-    policies.iter().for_each(|policy| drop(line(policy)));
+    // Their names are learned.
+    for policy in &policies {
+        line(policy);
+    }
     let mut events: Vec<Event> = samples::groups().into_iter().flatten().collect();
     events.push(contexts::usual_decision());
     events.push(contexts::usual_reward());
@@ -47,11 +50,11 @@ fn readers(policies: &[Event]) -> (Decoder, Memo) {
 fn our_own_lines_are_read_quickly() {
     let (policies, lines) = lines();
     let (mut decoder, mut memo) = readers(&policies);
-    let mut second = Second::default();
+    let mut seconds = Seconds::default();
     let mut quick = 0;
     for line in &lines {
         let expected = decoder.decode_any(line.as_bytes()).unwrap();
-        let read = read(line.as_bytes(), &mut second, &mut memo);
+        let read = read(line.as_bytes(), &mut seconds, &mut memo);
         let common = ["decision", "outcome", "reward"]
             .iter()
             .any(|kind| line.starts_with(&format!("{{\"type\":\"{kind}\"")));
@@ -84,7 +87,7 @@ proptest! {
             1 => line.insert(at, byte),
             _ => { line.remove(at); }
         }
-        if let Some(quick) = read(&line, &mut Second::default(), &mut memo) {
+        if let Some(quick) = read(&line, &mut Seconds::default(), &mut memo) {
             let slow = decoder.decode_any(&line);
             let text = String::from_utf8_lossy(&line);
             prop_assert!(slow.is_ok(), "{}: {:?}", text, slow);
@@ -101,7 +104,7 @@ proptest! {
         let event = Event::Rewarded(Box::new(rewarded));
         let mut line = Vec::new();
         encoder().encode(&event, &mut line);
-        let quick = read(&line, &mut Second::default(), &mut Memo::default());
+        let quick = read(&line, &mut Seconds::default(), &mut Memo::default());
         prop_assert_eq!(quick, Some(event));
     }
 }
