@@ -11,7 +11,7 @@
 //! | nouns and mathematics | [`clock`], [`chance`], [`document`], [`experiment`], [`policy`], [`stats`] | pure values |
 //! | engine | [`engine`], [`json`] | fold, attribution, allocation, decision; no I/O, no clock |
 //! | forms that last | [`decision_id`], [`secret`], [`journal`], [`rewards`], [`config`] | the signed token, the secret file, the append-only record, what clients post, what people write |
-//! | offline | [`simulate`], [`mod@inspect`] | the engine against a world that is made up; one decision of the journal, checked |
+//! | offline | [`simulate`], [`mod@inspect`], [`mod@verify`], [`mod@export`] | the engine against a world that is made up; one decision of the journal, checked; all of it, checked; its decisions as rows |
 //! | — | — | — |
 //! | services | `ledger`, `learner` | the threads that record and learn |
 //! | faces | `telemetry`, `proxy`, `reload`, `admin` | what the world sees |
@@ -61,6 +61,7 @@ pub mod decision_id;
 pub mod document;
 pub mod engine;
 pub mod experiment;
+pub mod export;
 pub mod inspect;
 pub mod journal;
 pub mod json;
@@ -79,3 +80,4 @@ pub mod simulate;
 pub mod stats;
 #[cfg(feature = "server")]
 pub mod telemetry;
+pub mod verify;

@@ -1,15 +1,14 @@
 //! `pointsman inspect`: one decision, checked against the journal.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::inputs;
-use crate::inspect::{self, Step};
-use crate::journal::FileStorage;
+use super::journal::{self, JournalArguments};
+use super::progress::Bar;
+use crate::inspect;
 use crate::secret;
 
 /// `pointsman inspect`.
@@ -19,12 +18,8 @@ pub(super) struct InspectArguments {
     // An id may begin with what looks like a flag, when it is no id of ours.
     #[arg(value_name = "DECISION_ID", allow_hyphen_values = true)]
     id: String,
-    /// The settings file; the default one may be missing.
-    #[arg(long, default_value = inputs::CONFIG)]
-    config: PathBuf,
-    /// The data directory, of a running server or of one that is stopped; beats `data.dir`.
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    journal: JournalArguments,
     /// The form of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -40,31 +35,18 @@ enum Format {
 
 /// Inspects a decision: exit 1 if anything about it does not hold.
 pub(super) fn run(arguments: &InspectArguments) -> Result<ExitCode> {
-    let data = arguments.data.as_ref();
-    let flags = data.map(|data| ("data.dir".to_owned(), data.display().to_string()));
-    let settings = match inputs::settings(&arguments.config, flags.into_iter().collect()) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            inputs::show(&problems);
-            super::tell(&inputs::summary(&problems));
-            return Ok(ExitCode::FAILURE);
-        }
+    let Some(opened) = journal::open(&arguments.journal)? else {
+        return Ok(ExitCode::FAILURE);
     };
-    let data = &settings.data.dir;
-    let journal = data.join("journal");
-    if !journal.is_dir() {
-        bail!(
-            "there is no journal in {}: name the data directory with --data",
-            data.display()
-        );
-    }
-    let secret = secret::load(&settings.auth.secret_path(data))?;
-    let storage = FileStorage::existing(journal);
-    let mut progress = Progress::new();
-    let inspected = inspect::inspect(arguments.id.trim(), &secret, &storage, &mut |step| {
-        progress.show(step);
+    let settings = &opened.settings;
+    let secret = secret::load(&settings.auth.secret_path(&settings.data.dir))?;
+    let bar = Bar::new();
+    let id = arguments.id.trim();
+    let inspected = inspect::inspect(id, &secret, &opened.storage, &mut |step| {
+        let looking = format!("looking for {}", step.looking_for);
+        bar.show(step.done, step.segments, &looking);
     });
-    progress.clear();
+    bar.clear();
     let inspection = inspected?;
     let report = match arguments.format {
         Format::Text => {
@@ -79,45 +61,4 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// A line on standard error, if that is a terminal.
-struct Progress {
-    seen: bool,
-    shown: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self {
-            seen: std::io::stderr().is_terminal(),
-            shown: false,
-        }
-    }
-
-    fn show(&mut self, step: Step) {
-        let Step {
-            looking_for,
-            done,
-            segments,
-        } = step;
-        if self.seen && segments > 1 {
-            self.shown = true;
-            let width = segments.to_string().len();
-            write(&format!(
-                "\r{done:>width$} of {segments} segments read for {looking_for}\x1b[K"
-            ));
-        }
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            write("\r\x1b[K");
-        }
-    }
-}
-
-fn write(text: &str) {
-    // A closed standard error has no reader to disappoint.
-    drop(std::io::stderr().write_all(text.as_bytes()));
 }

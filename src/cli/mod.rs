@@ -3,12 +3,16 @@
 //! Exit codes: 0 done, 1 the input is wrong or a check fails, 64 usage.
 
 mod check;
+mod export;
 mod init;
 mod inputs;
 mod inspect;
+mod journal;
+mod progress;
 mod schema;
 mod serve;
 mod simulate;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -50,6 +54,10 @@ enum Command {
     Simulate(simulate::SimulateArguments),
     /// Check a decision id, show what the journal has of it, and make its draw again; exit 1 if anything does not hold.
     Inspect(inspect::InspectArguments),
+    /// Write decisions with what became of them as rows: for DuckDB, pandas, Vowpal Wabbit.
+    Export(export::ExportArguments),
+    /// Check the whole journal: every checksum, every line, and whether they can be true together; exit 1 if anything is wrong.
+    Verify(verify::VerifyArguments),
     /// Print the JSON Schema of the policy file.
     Schema,
 }
@@ -88,6 +96,8 @@ pub fn run() -> ExitCode {
         Command::Init { directory } => init::run(&directory),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Schema => schema::run(),
     };
     match done {

@@ -5,15 +5,13 @@ use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::inputs;
-use crate::clock::Stopwatch;
+use super::progress::Bar;
 use crate::config::load;
 use crate::config::settings;
 use crate::document::Problem;
@@ -26,9 +24,6 @@ use crate::simulate::{Publish, svg, text};
 
 /// Rounds, unless a flag or the data set says otherwise.
 const HORIZON: u64 = 10_000;
-
-/// How often the progress bar is drawn.
-const REDRAW: Duration = Duration::from_millis(100);
 
 /// `pointsman simulate`.
 #[derive(Debug, Args)]
@@ -170,11 +165,11 @@ fn simulate_all(arguments: &SimulateArguments, plans: &[Plan]) -> Vec<Summary> {
         .iter()
         .map(|plan| plan.horizon.saturating_mul(arguments.seeds))
         .sum();
-    let bar = Bar::new(rounds);
+    let bar = Bar::new();
     let effort = Effort {
         seeds: arguments.seeds,
         threads: arguments.threads.unwrap_or_else(cores),
-        progress: &|more| bar.advance(more),
+        progress: &|more| bar.advance(more, rounds),
     };
     let summaries = plans.iter().map(|plan| simulate(plan, &effort)).collect();
     bar.clear();
@@ -205,58 +200,4 @@ fn report(arguments: &SimulateArguments, plans: &[Plan], summaries: &[Summary]) 
             svg::plot(summaries, &frame)
         }
     })
-}
-
-/// A progress bar on standard error, if that is a terminal.
-struct Bar {
-    total: u64,
-    done: AtomicU64,
-    watch: Stopwatch,
-    /// When it was drawn last; `None`: nobody would see it.
-    drawn: Option<Mutex<Duration>>,
-}
-
-impl Bar {
-    fn new(total: u64) -> Self {
-        Self {
-            total: total.max(1),
-            done: AtomicU64::new(0),
-            watch: Stopwatch::start(),
-            drawn: std::io::stderr()
-                .is_terminal()
-                .then(|| Mutex::new(Duration::ZERO)),
-        }
-    }
-
-    fn advance(&self, more: u64) {
-        let done = self.done.fetch_add(more, Ordering::Relaxed) + more;
-        // Who finds another thread drawing has nothing to add.
-        let Some(Ok(mut drawn)) = self.drawn.as_ref().map(Mutex::try_lock) else {
-            return;
-        };
-        let elapsed = self.watch.elapsed();
-        if elapsed < *drawn + REDRAW {
-            return;
-        }
-        *drawn = elapsed;
-        let part = done as f64 / self.total as f64;
-        let filled = (part * 30.0) as usize;
-        let left = elapsed.as_secs_f64() * (1.0 / part - 1.0);
-        show(&format!(
-            "\r[{:<30}] {:3.0} %, {left:.0} s left \x1b[K",
-            "#".repeat(filled.min(30)),
-            100.0 * part
-        ));
-    }
-
-    fn clear(&self) {
-        if self.drawn.is_some() {
-            show("\r\x1b[K");
-        }
-    }
-}
-
-fn show(text: &str) {
-    // A closed standard error has no reader to disappoint.
-    drop(std::io::stderr().write_all(text.as_bytes()));
 }

@@ -7,6 +7,7 @@ mod claims;
 mod closing;
 mod contexts;
 pub mod contextual;
+pub mod credited;
 pub mod decide;
 pub mod event;
 pub mod fold;

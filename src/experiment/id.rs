@@ -162,6 +162,17 @@ impl From<(u64, u16, u64)> for SequenceKey {
     }
 }
 
+impl SequenceKey {
+    /// From the three numbers as one: origin, worker and counter from high to low bits.
+    pub fn from_number(number: u128) -> Self {
+        Self {
+            origin: (number >> 64) as u64,
+            worker: (number >> 48) as u16,
+            counter: number as u64 & ((1 << 48) - 1),
+        }
+    }
+}
+
 /// Keyed hash of a unit within its experiment. The unit's own text is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UnitHash(pub u64);

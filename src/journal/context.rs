@@ -76,10 +76,10 @@ fn write_id(line: &mut Vec<u8>, arm: ArmId) {
 }
 
 /// A context as a line has it.
-pub(super) struct ContextItem<'a>(Vec<(Cow<'a, str>, Value)>);
+pub(super) struct ContextItem<'a>(pub(super) Vec<(Cow<'a, str>, Value)>);
 
 /// Probabilities as a line has them.
-pub(super) struct ProbabilitiesItem<'a>(Vec<(Cow<'a, str>, f64)>);
+pub(super) struct ProbabilitiesItem<'a>(pub(super) Vec<(Cow<'a, str>, f64)>);
 
 #[derive(Deserialize)]
 #[serde(transparent)]

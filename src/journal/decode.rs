@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::RECORD_VERSION;
 use super::context::{ContextItem, Memo, ProbabilitiesItem};
 use super::encode::{aggregate_word, goal_word, learn_word};
+use super::quick;
 use super::scalar::{parse_decimal, parse_hex, parse_time};
 use crate::decision_id::{InvalidDecisionId, decode_unverified};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
@@ -73,6 +74,7 @@ pub fn decode(line: &[u8]) -> Result<Event, RecordError> {
 #[derive(Debug, Default)]
 pub struct Decoder {
     memo: Memo,
+    seconds: quick::Seconds,
 }
 
 impl Decoder {
@@ -87,6 +89,14 @@ impl Decoder {
     ///
     /// See [`RecordError`]. Commit lines are not records; `reader` deals with them.
     pub fn decode(&mut self, line: &[u8]) -> Result<Event, RecordError> {
+        if let Some(event) = quick::read(line, &mut self.seconds, &mut self.memo) {
+            return Ok(event);
+        }
+        self.decode_any(line)
+    }
+
+    /// However it is spelled.
+    pub(super) fn decode_any(&mut self, line: &[u8]) -> Result<Event, RecordError> {
         let head: Head<'_> = match Head::quick(line) {
             Some(head) => head,
             None => serde_json::from_slice(line)?,
@@ -276,11 +286,7 @@ impl DecisionLine<'_> {
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
             context,
             key: key.map(|hash| KeyHash(hash.to_be_bytes())),
-            instead_of: instead_of.map(|number| SequenceKey {
-                origin: (number >> 64) as u64,
-                worker: (number >> 48) as u16,
-                counter: number as u64 & ((1 << 48) - 1),
-            }),
+            instead_of: instead_of.map(SequenceKey::from_number),
         }))
     }
 }

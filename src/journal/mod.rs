@@ -1,8 +1,8 @@
 //! The journal: the append-only record of what happened, one JSON object per line. State is a fold of it.
 //!
 //! [`encode`] and [`decode`] turn an [`Event`](crate::engine::event::Event) into a line and back, [`writer`] commits lines in groups,
-//! [`reader`] finds the intact groups of a segment again, and [`mod@recover`] walks all segments at a start. All of
-//! it works on the small [`Storage`] trait, so that everything but the real files ([`storage`]) and the [`lock`] is tested
+//! [`reader`] finds the intact groups of a segment again, and [`mod@recover`] walks all segments at a start; [`lines`] shows them to
+//! commands that only look. All of it works on the small [`Storage`] trait, so that everything but the real files ([`storage`]) and the [`lock`] is tested
 //! without a disk. Record types and their fields are in `docs/journal.md`.
 //!
 //! Not here: what the events mean (`engine`), who waits for a commit (`ledger`), and any thread or runtime.
@@ -20,10 +20,12 @@ mod context;
 pub mod decode;
 pub mod encode;
 pub mod index;
+pub mod lines;
 pub mod lock;
+mod quick;
 pub mod reader;
 pub mod recover;
-mod scalar;
+pub(crate) mod scalar;
 pub mod sealed;
 pub mod storage;
 pub mod writer;
@@ -32,6 +34,7 @@ pub mod writer;
 pub(crate) mod memory;
 
 pub use checkpoint::Checkpoint;
+pub use decode::RecordError;
 pub use encode::{Directory, Encoder};
 pub use lock::{DataLock, LockError};
 pub use recover::{

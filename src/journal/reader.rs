@@ -17,7 +17,7 @@ const CRC: &[u8] = b"\",\"crc\":\"";
 const END: &[u8] = b"\"}";
 
 /// Closes the group that begins at `start` of `buffer` and has `count` lines: appends its commit line.
-pub(super) fn write_commit(buffer: &mut Vec<u8>, start: usize, count: u64, group: u64) {
+pub(crate) fn write_commit(buffer: &mut Vec<u8>, start: usize, count: u64, group: u64) {
     let bytes = buffer.len() - start;
     buffer.extend_from_slice(HEAD);
     write_decimal(buffer, count);

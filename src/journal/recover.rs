@@ -23,7 +23,7 @@ use crate::experiment::id::{ArmId, ExperimentId};
 
 /// How many groups are remembered to recognise a repeated one. Only the last group before a failure is ever rewritten, so
 /// this is generous.
-const REMEMBERED: usize = 64;
+pub(super) const REMEMBERED: usize = 64;
 
 /// Why the journal cannot be used. Damage is not among it: damage is repaired and reported.
 #[derive(Debug, thiserror::Error)]

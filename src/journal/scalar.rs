@@ -12,21 +12,27 @@ fn latest() -> u64 {
 
 /// Writes times as RFC 3339 in UTC with milliseconds, remembering the text of the last second: most lines share it.
 #[derive(Debug, Clone)]
-pub(super) struct TimeWriter {
+pub(crate) struct TimeWriter {
     second: u64,
     /// `2026-11-23T21:30:54.`
     text: String,
 }
 
+impl Default for TimeWriter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl TimeWriter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             second: u64::MAX,
             text: String::new(),
         }
     }
 
-    pub(super) fn write(&mut self, line: &mut Vec<u8>, time: Timestamp) {
+    pub(crate) fn write(&mut self, line: &mut Vec<u8>, time: Timestamp) {
         let millis = time.as_millis().min(latest());
         let second = millis / 1000;
         if second != self.second {
@@ -47,7 +53,7 @@ impl TimeWriter {
 }
 
 /// Reads what [`TimeWriter`] writes.
-pub(super) fn parse_time(field: &'static str, text: &str) -> Result<Timestamp, RecordError> {
+pub(crate) fn parse_time(field: &'static str, text: &str) -> Result<Timestamp, RecordError> {
     text.parse::<jiff::Timestamp>()
         .ok()
         .and_then(|time| u64::try_from(time.as_millisecond()).ok())
@@ -61,14 +67,14 @@ pub(super) fn parse_time(field: &'static str, text: &str) -> Result<Timestamp, R
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Writes the low `digits` hexadecimal digits of `number`.
-pub(super) fn write_hex(line: &mut Vec<u8>, number: u128, digits: u32) {
+pub(crate) fn write_hex(line: &mut Vec<u8>, number: u128, digits: u32) {
     for digit in (0..digits).rev() {
         line.push(HEX[(number >> (4 * digit)) as usize & 15]);
     }
 }
 
 /// Reads exactly `digits` hexadecimal digits.
-pub(super) fn parse_hex(
+pub(crate) fn parse_hex(
     field: &'static str,
     text: &str,
     digits: usize,
@@ -84,7 +90,7 @@ pub(super) fn parse_hex(
 }
 
 /// Writes a decimal number.
-pub(super) fn write_decimal(line: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn write_decimal(line: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {
@@ -99,7 +105,7 @@ pub(super) fn write_decimal(line: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Reads a decimal number that was written as a string.
-pub(super) fn parse_decimal(field: &'static str, text: &str) -> Result<u64, RecordError> {
+pub(crate) fn parse_decimal(field: &'static str, text: &str) -> Result<u64, RecordError> {
     text.parse().map_err(|_| RecordError::Field {
         field,
         expected: "a whole number in a string",
@@ -107,7 +113,7 @@ pub(super) fn parse_decimal(field: &'static str, text: &str) -> Result<u64, Reco
 }
 
 /// Writes a JSON value. Floats get the shortest text that reads back as the same bits; those that are not finite become `null`.
-pub(super) fn write_json(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+pub(crate) fn write_json(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let written = serde_json::to_writer(line, value);
     debug_assert!(written.is_ok(), "memory takes every write");
 }

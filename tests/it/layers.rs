@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine", "json"],
     &["decision_id", "secret"],
     &["config", "journal", "rewards"],
-    &["simulate", "inspect"],
+    &["simulate", "inspect", "verify", "export"],
     &["ledger", "learner"],
     &["telemetry", "proxy"],
     &["reload"],

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod keys;
 mod orders;
+mod quick;
 mod records;
 mod samples;
 mod search;

@@ -1,6 +1,7 @@
 //! Whole processes over real sockets: a `pointsman` of its own for each test, with its own ports, directories and upstreams.
 
 pub mod http;
+pub mod python;
 pub mod upstream;
 
 use std::fs;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::credited::{Aggregated, Rules};
 
 /// A step of a random history.
 #[derive(Debug, Clone)]
@@ -142,6 +143,56 @@ fn run(steps: &[Step], rule: RewardRule) -> (State, Vec<Event>, BTreeMap<u64, Ve
     (state, journal, model)
 }
 
+type Sums = BTreeMap<ArmId, Moments>;
+
+/// Rewards by arm, and all credits by arm, summed over single decisions; and whether all that was credited was decided.
+fn credits(journal: &[Event], now: Timestamp) -> (Sums, Sums, bool) {
+    let mut rules = Rules::default();
+    let mut decisions: BTreeMap<SequenceKey, Decision> = BTreeMap::new();
+    let mut several: BTreeMap<SequenceKey, (Decision, Aggregated)> = BTreeMap::new();
+    let mut failures: BTreeMap<SequenceKey, (Decision, f64)> = BTreeMap::new();
+    for event in journal {
+        match event {
+            Event::PolicyAdopted(adopted) => rules.adopt(adopted),
+            Event::Decided(logged) => {
+                decisions.insert(logged.decision.sequence, logged.decision);
+            }
+            Event::Ended(outcome) => {
+                let decision = outcome.decision;
+                let first = !several.contains_key(&decision.sequence);
+                if let Some(value) = rules.failure_credit(outcome).filter(|_| first) {
+                    failures.insert(decision.sequence, (decision, value));
+                }
+            }
+            Event::Rewarded(rewarded) if rewarded.verdict == Verdict::Accepted => {
+                let decision = rewarded.decision;
+                let known = several.entry(decision.sequence);
+                let (_, value) = known.or_insert((decision, Aggregated::default()));
+                value.add(rewarded, rules.of(&decision).unwrap());
+            }
+            _ => {}
+        }
+    }
+    let (mut rewards, mut learned) = (Sums::new(), Sums::new());
+    for (decision, value) in several.values() {
+        let value = value.value().unwrap();
+        rewards.entry(decision.arm).or_default().add(value, 1);
+        learned.entry(decision.arm).or_default().add(value, 1);
+    }
+    for (decision, value) in failures.values() {
+        learned.entry(decision.arm).or_default().add(*value, 1);
+    }
+    let credited = |key: &SequenceKey| several.contains_key(key) || failures.contains_key(key);
+    for decision in decisions.values().filter(|made| !credited(&made.sequence)) {
+        if let Some(value) = rules.default_credit(decision, now) {
+            learned.entry(decision.arm).or_default().add(value, 1);
+        }
+    }
+    let mut keys = several.keys().chain(failures.keys());
+    let whole = keys.all(|key| decisions.contains_key(key));
+    (rewards, learned, whole)
+}
+
 proptest! {
     #[test]
     fn aggregates_agree_with_a_model_that_recomputes_them(
@@ -189,6 +240,29 @@ proptest! {
         live.take_changed();
         recovered.take_changed();
         prop_assert_eq!(live, recovered);
+    }
+
+    /// Decision by decision it is the same as in sum. Where a reward stands for a decision that was never journalled, it stands in the way of
+    /// one default credit of its bucket (see `closing`), so then only rewards are compared.
+    #[test]
+    fn what_single_decisions_are_credited_with_adds_up_to_the_tallies(
+        steps in prop::collection::vec(step(), 0..120),
+        aggregate in aggregates(),
+        default in prop::option::of(Just(0.5)),
+        on_failure in prop::option::of(Just(-1.0)),
+    ) {
+        let rule = RewardRule { default, on_failure, ..rule(aggregate) };
+        let (mut state, journal, _) = run(&steps, rule);
+        let now = at(90 * HOUR);
+        state.advance(now);
+        let (rewards, learned, whole) = credits(&journal, now);
+        for arm in (0..3).map(ArmId) {
+            let tally = state.tally(experiment(), arm);
+            prop_assert_eq!(tally.rewards, rewards.get(&arm).copied().unwrap_or_default());
+            if whole {
+                prop_assert_eq!(tally.learned, learned.get(&arm).copied().unwrap_or_default());
+            }
+        }
     }
 
     #[test]
