@@ -276,7 +276,7 @@ impl Ledger {
         S: Storage + Send + 'static,
         S::Segment: Send,
     {
-        let (state, writer, opened) = open(storage, directory, config)?;
+        let (state, writer, opened) = open(storage, directory, config, random_number()?)?;
         let (control, commands) = bounded(POSTS);
         let shared = Arc::new(Shared {
             queues: Queues::new(config.workers, config.queue),
@@ -328,19 +328,20 @@ impl Drop for Ledger {
     }
 }
 
-/// Recovers, and makes the start durable before anything else can happen.
+/// Recovers, and makes the start with this `origin` durable before anything else can happen.
 fn open<S: Storage>(
     storage: S,
     directory: &Path,
     config: &Config,
+    origin: u64,
 ) -> Result<(State, Writer<S>, Opened), StartError> {
     let now = config.clock.now();
     let mut replay = Replay::new(config.limits, now);
     let recovered = recover(&storage, |event| replay.push(&event))?;
-    let mut state = replay.finish();
+    let mut state = finish(&storage, replay, || Replay::new(config.limits, now))?;
     let plans = state.incomplete();
     if !plans.is_empty() {
-        let again = fold_again(&storage, config.limits, now, plans.clone())?;
+        let again = fold_again(&storage, config.limits, now, &plans)?;
         state.complete(&plans, again);
     }
     let options = Options {
@@ -349,7 +350,6 @@ fn open<S: Storage>(
     };
     let encoder = Encoder::new(config.keys.clone(), recovered.directory);
     let mut writer = Writer::new(storage, encoder, recovered.position, options);
-    let origin = random_number()?;
     let started = Event::Started { at: now, origin };
     writer
         .append(&started)
@@ -369,9 +369,27 @@ fn fold_again<S: Storage>(
     storage: &S,
     limits: Limits,
     now: Timestamp,
-    plans: Plans,
+    plans: &Plans,
 ) -> Result<State, RecoveryError> {
-    let mut replay = Replay::new(limits, now).with_plans(plans);
+    let fresh = || Replay::new(limits, now).with_plans(plans.clone());
+    let mut replay = fresh();
+    scan(storage, |event| replay.push(&event))?;
+    finish(storage, replay, fresh)
+}
+
+/// The state that follows from a replay of the whole journal; if that has forgotten too early, from another one that does not.
+fn finish<S: Storage>(
+    storage: &S,
+    replay: Replay,
+    fresh: impl Fn() -> Replay,
+) -> Result<State, RecoveryError> {
+    if !replay.is_hasty() {
+        return Ok(replay.finish());
+    }
+    tracing::warn!(
+        "the clock was set back while the journal was written: it is read once more, with more memory"
+    );
+    let mut replay = fresh().patient();
     scan(storage, |event| replay.push(&event))?;
     Ok(replay.finish())
 }
