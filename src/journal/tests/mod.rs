@@ -2,6 +2,7 @@
 
 mod contexts;
 mod crash;
+mod every_byte;
 mod faults;
 mod fixture;
 mod records;

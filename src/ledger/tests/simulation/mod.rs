@@ -27,10 +27,10 @@ use random::Random;
 use world::{Seen, World};
 
 /// Seeds of a normal run.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 500;
 
 /// Steps of a life.
-const STEPS: u64 = 160;
+const STEPS: u64 = 150;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
