@@ -14,12 +14,15 @@
 mod admin;
 mod context;
 mod decide;
+mod decision_ids;
 mod forward;
 mod harness;
 mod inspect;
+mod kills;
 mod layers;
 mod reload;
 mod restart;
 mod reward;
 mod shutdown;
 mod simulate;
+mod syncs;
