@@ -19,6 +19,7 @@ use crate::experiment::{Arm, Matcher, PathRule, UpstreamRule};
 use crate::journal::memory::{Faults, MemoryStorage};
 use crate::policy::{ArmEvidence, Evidence, Policy, Posterior};
 
+mod drops;
 mod refold;
 mod simulation;
 

@@ -116,13 +116,16 @@ impl Known {
         decision: &str,
         items: &[(Option<&str>, f64)],
     ) {
-        let body = Value::from_iter(items.iter().map(|(id, value)| {
-            let mut item = json!({"decision_id": decision, "reward": value});
-            if let Some(id) = id {
-                item["id"] = json!(id);
-            }
-            item
-        }));
+        let body: Value = items
+            .iter()
+            .map(|(id, value)| {
+                let mut item = json!({"decision_id": decision, "reward": value});
+                if let Some(id) = id {
+                    item["id"] = json!(id);
+                }
+                item
+            })
+            .collect();
         let mut tries = 0;
         let answer = loop {
             tries += 1;
@@ -209,14 +212,15 @@ fn check(proxy: &mut Proxy, known: &Known, kills: u64) {
         .keys()
         .filter(|key| !distinct.contains(key))
         .count();
-    println!(
-        "{kills} kills: {} rewards acknowledged, {lost} lost, {doubled} doubled, {invented} never acknowledged; {} retries, {} answered duplicate; {} segments, {} groups found twice",
+    let told = format!(
+        "{kills} kills: {} rewards acknowledged, {lost} lost, {doubled} doubled, {invented} never acknowledged; {} retries, {} answered duplicate; {} segments, {} groups found twice\n",
         acknowledged.len(),
         known.retries.load(Ordering::Relaxed),
         known.duplicates.load(Ordering::Relaxed),
         found.report.segments,
         found.report.repeated_groups,
     );
+    std::io::stdout().write_all(told.as_bytes()).unwrap();
     assert_eq!((lost, doubled, invented), (0, 0, 0));
     assert_eq!(
         (found.report.missing_groups, found.report.misnumbered_groups),

@@ -95,7 +95,7 @@ fn while_a_sync_hangs_decisions_are_answered_and_rewards_are_not() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             told.send(client.post("/-/rewards", &reward(&decision)).unwrap())
-                .unwrap()
+                .unwrap();
         });
         eventually("a sync hangs", || rig.log().ends_with('s').then_some(()));
         for _ in 0..200 {

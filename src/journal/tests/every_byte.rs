@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::engine::attribute::{Claim, Judgement, Posted, Tentative};
 use crate::engine::event::{PolicyAdopted, Rewarded, Verdict};
 use crate::engine::fold::{Limits, Replay, State};
+use crate::engine::snapshot::Tally;
 use crate::experiment::context::{ContextRule, Encoding, Feature, Source, Value};
 use crate::experiment::decision::{Decision, Ending, LoggedContext, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
@@ -212,8 +213,8 @@ struct Placed {
 struct Journal {
     segments: Vec<Vec<u8>>,
     groups: Vec<Placed>,
-    /// By which groups are whole: what follows from them.
-    outcomes: BTreeMap<Vec<bool>, Vec<Event>>,
+    /// Which groups were whole, of all that was checked in full.
+    outcomes: BTreeSet<Vec<bool>>,
     positions: u64,
 }
 
@@ -226,7 +227,9 @@ impl Journal {
         for (index, events) in recorded.into_iter().enumerate() {
             let bytes = &mut segments[index / each];
             let start = bytes.len();
-            events.iter().for_each(|event| encoder.encode(event, bytes));
+            for event in &events {
+                encoder.encode(event, bytes);
+            }
             write_commit(bytes, start, events.len() as u64, index as u64 + 1);
             groups.push(Placed {
                 segment: index / each,
@@ -237,7 +240,7 @@ impl Journal {
         Self {
             segments,
             groups,
-            outcomes: BTreeMap::new(),
+            outcomes: BTreeSet::new(),
             positions: 0,
         }
     }
@@ -277,10 +280,9 @@ impl Journal {
         let missing = last.saturating_sub(first + count) as u64;
         assert_eq!(found.report.missing_groups, missing, "{what}");
         assert_eq!(found.report.groups, count as u64, "{what}");
-        if !self.outcomes.contains_key(&whole) {
+        if self.outcomes.insert(whole) {
             check_state(&events, what);
             check_going_on(storage, &events, &found);
-            self.outcomes.insert(whole, events);
         }
         found
     }
@@ -335,7 +337,9 @@ impl Journal {
 
 fn fold(events: &[Event]) -> State {
     let mut replay = Replay::new(Limits::default(), at(100 * MINUTE));
-    events.iter().for_each(|event| replay.push(event));
+    for event in events {
+        replay.push(event);
+    }
     replay.finish()
 }
 
@@ -460,7 +464,7 @@ fn the_recorded_run_has_everything_in_it() {
     assert!(
         of(2)
             .iter()
-            .any(|(_, tally)| *tally.detail != Default::default())
+            .any(|(_, tally)| tally.detail != Tally::default().detail)
     );
     assert_eq!(state.standing(policy(0, 1).experiment).unwrap().epoch, 2);
 }

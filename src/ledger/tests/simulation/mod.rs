@@ -30,7 +30,7 @@ use world::{Seen, World};
 const SEEDS: u64 = 500;
 
 /// Steps of a life.
-const STEPS: u64 = 150;
+const STEPS: u64 = 120;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

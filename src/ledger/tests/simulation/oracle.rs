@@ -142,10 +142,14 @@ impl Oracle {
             live.apply(event);
         }
         let mut replay = Replay::new(Limits::default(), now);
-        journal.iter().for_each(|event| replay.push(event));
+        for event in &journal {
+            replay.push(event);
+        }
         if replay.is_hasty() {
             replay = Replay::new(Limits::default(), now).patient();
-            journal.iter().for_each(|event| replay.push(event));
+            for event in &journal {
+                replay.push(event);
+            }
         }
         let mut recovered = replay.finish();
         let until = recovered.advanced().max(live.advanced());
@@ -171,7 +175,7 @@ impl Oracle {
 
     /// What the arms of each experiment in force have earned, all windows being closed, is what a plain reading of the journal gives.
     /// Gives the number of default credits.
-    pub(super) fn check_credits(&self, disk: &MemoryStorage, state: &State) -> u64 {
+    pub(super) fn check_credits(disk: &MemoryStorage, state: &State) -> u64 {
         let mut models = BTreeMap::new();
         for event in events(disk) {
             Model::take(&mut models, &event);

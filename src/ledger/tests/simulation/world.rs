@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crossbeam_channel::Receiver;
 
+use super::super::drops::by_hand;
 use super::super::refold::rule;
 use super::oracle::{Key, Oracle};
 use super::rules::{File, KINDS};
@@ -73,6 +74,12 @@ struct Intent {
     tried: bool,
 }
 
+/// Tells the learner that what it asked for is durable.
+type Answered = oneshot::Receiver<Result<(), Unavailable>>;
+
+/// Experiments in force, each in its epoch.
+type Adopted = Vec<(Arc<Experiment>, u16)>;
+
 /// A running process.
 struct Process {
     keeper: Keeper<MemoryStorage>,
@@ -82,17 +89,10 @@ struct Process {
     origin: u64,
     decided: u64,
     /// What its decisions are drawn under.
-    serving: Vec<(Arc<Experiment>, u16)>,
-    adopting: Option<(
-        Vec<(Arc<Experiment>, u16)>,
-        oneshot::Receiver<Result<(), Unavailable>>,
-    )>,
+    serving: Adopted,
+    adopting: Option<(Adopted, Answered)>,
     /// An allocation that its learner waits for: experiment and version.
-    allocating: Option<(
-        ExperimentId,
-        u64,
-        oneshot::Receiver<Result<(), Unavailable>>,
-    )>,
+    allocating: Option<(ExperimentId, u64, Answered)>,
     /// What its learner knows of each experiment.
     learned: BTreeMap<ExperimentId, Vec<(ArmId, Tally)>>,
 }
@@ -225,7 +225,7 @@ impl World {
         });
         let process = self.process.as_ref().expect("a process");
         let (state, _) = process.keeper.parts();
-        let defaults = self.oracle.check_credits(&self.disk, state);
+        let defaults = Oracle::check_credits(&self.disk, state);
         self.seen.count("default", defaults);
         self.check_live();
         self.process = None;
@@ -272,19 +272,7 @@ impl World {
         };
         self.disk.set_faults(Faults::default());
         self.oracle.check_journal(&self.disk);
-        let (control, commands) = bounded(POSTS);
-        let shared = Arc::new(Shared {
-            queues: Queues::new(self.config.workers, self.config.queue),
-            changes: Arc::default(),
-            posted_items: AtomicUsize::new(0),
-            dropped: AtomicU64::new(0),
-        });
-        let keeper = Keeper::new(writer, state, Arc::clone(&shared), &self.config);
-        let handle = Handle {
-            control,
-            shared,
-            clock: Arc::clone(&self.config.clock),
-        };
+        let (keeper, commands, handle) = by_hand(state, writer, &self.config);
         self.process = Some(Process {
             keeper,
             commands,
@@ -322,7 +310,7 @@ impl World {
         );
         self.answers();
         self.learn();
-        if self.random.percent(4) {
+        if self.random.percent(3) {
             self.check_live();
         }
     }
