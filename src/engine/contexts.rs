@@ -37,6 +37,15 @@ pub(super) struct Stored {
     pub(super) lesson: Lesson,
 }
 
+impl Stored {
+    /// From now on the default is not credited.
+    fn waive(&mut self) {
+        if self.lesson == Lesson::Open {
+            self.lesson = Lesson::Learned;
+        }
+    }
+}
+
 /// The contexts of an experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Persisted", into = "Persisted")]
@@ -153,10 +162,13 @@ impl Contexts {
 
     /// Gives up what was not credited yet.
     pub(super) fn waive(&mut self) {
-        for stored in self.by_decision.values_mut() {
-            if stored.lesson == Lesson::Open {
-                stored.lesson = Lesson::Learned;
-            }
+        self.by_decision.values_mut().for_each(Stored::waive);
+    }
+
+    /// The same for one decision, that was made under a policy file which is gone by now.
+    pub(super) fn waive_one(&mut self, decision: &Decision) {
+        if let Some(stored) = self.get_mut(decision) {
+            stored.waive();
         }
     }
 

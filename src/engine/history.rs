@@ -169,6 +169,9 @@ impl History {
         self.arms.entry(decision.arm).or_default().decisions += 1;
         if let Some(logged) = &logged.context {
             self.remember(decision, &logged.context, limit);
+            if self.retired {
+                self.contexts.waive_one(decision);
+            }
         }
         if !self.retired {
             let key = BucketKey::of(decision.at, self.rule_of(decision).window);

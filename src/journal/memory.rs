@@ -42,6 +42,23 @@ pub(crate) struct Faults {
     pub(crate) repairs: u32,
     /// Sealings and checkpoints that will fail.
     pub(crate) seals: u32,
+    /// After so many more operations nothing reaches the disk any more: the process is about to be killed. Of a write in that
+    /// moment a half arrives.
+    pub(crate) operations: Option<u32>,
+}
+
+impl Faults {
+    /// Takes note of an operation; an error if it does not reach the disk.
+    fn operation(&mut self) -> io::Result<()> {
+        match &mut self.operations {
+            Some(0) => Err(io::Error::other("the process is dying")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +67,8 @@ struct Disk {
     /// Lines and index of sealed segments. Sealing is atomic and durable, as a file that is renamed into its place is.
     sealed: BTreeMap<u64, (Vec<u8>, Vec<u8>)>,
     checkpoints: BTreeMap<u64, Vec<u8>>,
+    /// Removed since the directory was synced.
+    removed: BTreeMap<u64, MemoryFile>,
     quarantine: BTreeMap<(u64, u64), Vec<u8>>,
     faults: Faults,
     syncs: u64,
@@ -106,10 +125,15 @@ impl MemoryStorage {
         self.disk().files.insert(segment, file);
     }
 
-    /// What a power cut may leave: files whose names were not durable may be gone; bytes that were not durable may be cut off
+    /// What a power cut may leave: files whose names were not durable may be gone, and removed ones be there again; bytes that were not durable may be cut off
     /// or zero. `choose(n)` gives a number below n.
     pub(crate) fn power_cut(&self, mut choose: impl FnMut(usize) -> usize) {
         let mut disk = self.disk();
+        for (number, file) in std::mem::take(&mut disk.removed) {
+            if file.named && choose(2) == 0 {
+                disk.files.entry(number).or_insert(file);
+            }
+        }
         disk.files.retain(|_, file| file.named || choose(2) == 0);
         for file in disk.files.values_mut() {
             let kept = file
@@ -152,6 +176,7 @@ impl Storage for MemoryStorage {
 
     fn create(&self, segment: u64) -> io::Result<MemorySegment> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.creates)?;
         if disk.files.contains_key(&segment) || disk.sealed.contains_key(&segment) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -165,8 +190,10 @@ impl Storage for MemoryStorage {
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.directory_syncs)?;
         disk.files.values_mut().for_each(|file| file.named = true);
+        disk.removed.clear();
         Ok(())
     }
 
@@ -186,6 +213,7 @@ impl Storage for MemoryStorage {
 
     fn seal(&self, segment: u64, sealed: &[u8], index: &[u8]) -> io::Result<()> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.seals)?;
         let parts = (sealed.to_vec(), index.to_vec());
         disk.sealed.insert(segment, parts);
@@ -228,6 +256,7 @@ impl Storage for MemoryStorage {
 
     fn write_checkpoint(&self, checkpoint: u64, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.seals)?;
         disk.checkpoints.insert(checkpoint, bytes.to_vec());
         Ok(())
@@ -241,6 +270,7 @@ impl Storage for MemoryStorage {
 
     fn remove_checkpoint(&self, checkpoint: u64) -> io::Result<()> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.repairs)?;
         disk.checkpoints.remove(&checkpoint);
         Ok(())
@@ -248,6 +278,7 @@ impl Storage for MemoryStorage {
 
     fn truncate(&self, segment: u64, length: u64) -> io::Result<()> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.repairs)?;
         let file = disk
             .files
@@ -260,8 +291,11 @@ impl Storage for MemoryStorage {
 
     fn remove(&self, segment: u64) -> io::Result<()> {
         let mut disk = self.disk();
+        disk.faults.operation()?;
         fail(&mut disk.faults.repairs)?;
-        disk.files.remove(&segment);
+        if let Some(file) = disk.files.remove(&segment) {
+            disk.removed.insert(segment, file);
+        }
         disk.sealed.remove(&segment);
         Ok(())
     }
@@ -287,7 +321,10 @@ pub(crate) struct MemorySegment {
 impl Segment for MemorySegment {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.storage.disk();
-        let fits = disk.faults.room.unwrap_or(bytes.len()).min(bytes.len());
+        let alive = disk.faults.operations != Some(0);
+        let torn = if alive { bytes.len() } else { bytes.len() / 2 };
+        disk.faults.operation().ok();
+        let fits = disk.faults.room.unwrap_or(torn).min(torn);
         if let Some(room) = &mut disk.faults.room {
             *room -= fits;
         }
@@ -306,6 +343,7 @@ impl Segment for MemorySegment {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut disk = self.storage.disk();
+        disk.faults.operation()?;
         disk.syncs += 1;
         let failed = fail(&mut disk.faults.syncs);
         let file = disk

@@ -7,6 +7,7 @@
 //! Not here: writing the journal (`keeper`), and how anything is kept (`journal`).
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -14,11 +15,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Config, StartError, begin};
+use super::restore::{Folded, fold};
+use super::{Config, StartError};
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::fold::Limits;
 use crate::journal::archive::{Archive, seal_segment};
-use crate::journal::{Checkpoint, RecoveryError, Storage, checkpoint, recover_between};
+use crate::journal::{Checkpoint, RecoveryError, Storage};
 
 /// Without anything else to do, it looks for what may be deleted this often.
 const IDLE: Duration = Duration::from_secs(60);
@@ -80,16 +82,11 @@ impl Desk {
 /// A thread that works until it is stopped.
 #[derive(Debug)]
 pub(super) struct Running {
-    desk: Desk,
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Running {
-    pub(super) fn desk(&self) -> Desk {
-        self.desk.clone()
-    }
-
     /// Lets it finish what it is doing.
     pub(super) fn stop(self) {
         drop(self.stop);
@@ -107,7 +104,8 @@ pub(super) struct Archivist<S> {
     retention: Retention,
     clock: Arc<dyn Clock>,
     archive: Archive,
-    sealed: Arc<AtomicU64>,
+    desk: Desk,
+    rung: Receiver<()>,
     /// The last segment that a checkpoint covers, and when it was made.
     covered: Option<(u64, Stopwatch)>,
     /// How long after a decision something about it may matter, in milliseconds; as the last checkpoint has it.
@@ -115,42 +113,48 @@ pub(super) struct Archivist<S> {
 }
 
 impl<S: Storage + Send + 'static> Archivist<S> {
-    pub(super) fn new(storage: S, config: &Config) -> Self {
+    /// With the segments below `live` finished.
+    pub(super) fn new(storage: S, config: &Config, live: u64) -> Self {
+        let (bell, rung) = bounded(1);
+        let desk = Desk {
+            live: Arc::new(AtomicU64::new(live)),
+            bell,
+            sealed: Arc::new(AtomicU64::new(1)),
+        };
         Self {
             storage,
             limits: config.limits,
             retention: config.retention,
             clock: Arc::clone(&config.clock),
             archive: Archive::default(),
-            sealed: Arc::new(AtomicU64::new(1)),
+            desk,
+            rung,
             covered: None,
             reach: None,
         }
     }
 
-    /// Starts the thread, with the segments below `live` finished.
-    pub(super) fn start(self, live: u64) -> Result<Running, StartError> {
-        let (bell, rung) = bounded(1);
-        let (stop, stopped) = bounded(0);
-        let desk = Desk {
-            live: Arc::new(AtomicU64::new(live)),
-            bell,
-            sealed: Arc::clone(&self.sealed),
-        };
-        let live = Arc::clone(&desk.live);
-        let thread = std::thread::Builder::new()
-            .name("archivist".to_owned())
-            .spawn(move || self.run(&live, &rung, &stopped))
-            .map_err(StartError::Thread)?;
-        Ok(Running { desk, stop, thread })
+    /// Where it is told of finished segments.
+    pub(super) fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
-    fn run(mut self, live: &AtomicU64, rung: &Receiver<()>, stopped: &Receiver<()>) {
+    /// Starts the thread.
+    pub(super) fn start(self) -> Result<Running, StartError> {
+        let (stop, stopped) = bounded(0);
+        let thread = std::thread::Builder::new()
+            .name("archivist".to_owned())
+            .spawn(move || self.run(&stopped))
+            .map_err(StartError::Thread)?;
+        Ok(Running { stop, thread })
+    }
+
+    fn run(mut self, stopped: &Receiver<()>) {
         loop {
-            self.work(live.load(Ordering::Acquire));
+            self.work();
             crossbeam_channel::select! {
                 recv(stopped) -> _ => return,
-                recv(rung) -> heard => if heard.is_err() { return },
+                recv(self.rung) -> heard => if heard.is_err() { return },
                 default(self.rest()) => {}
             }
         }
@@ -165,8 +169,9 @@ impl<S: Storage + Send + 'static> Archivist<S> {
             .clamp(Duration::from_millis(50), IDLE)
     }
 
-    /// Does what there is to do about the segments below `live`.
-    pub(super) fn work(&mut self, live: u64) {
+    /// Does what there is to do about finished segments.
+    pub(super) fn work(&mut self) {
+        let live = self.desk.live.load(Ordering::Acquire);
         if let Err(error) = self.seal(live) {
             tracing::warn!(%error, "a finished segment of the journal cannot be sealed; it stays as it is, and will be tried again");
         }
@@ -183,7 +188,7 @@ impl<S: Storage + Send + 'static> Archivist<S> {
         let finished: Vec<u64> = self.storage.list()?.into_iter().filter(finished).collect();
         for segment in finished {
             seal_segment(&self.storage, segment)?;
-            self.sealed.fetch_add(1, Ordering::Release);
+            self.desk.sealed.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }
@@ -205,22 +210,19 @@ impl<S: Storage + Send + 'static> Archivist<S> {
         if last.is_none() || last <= covered || early {
             return Ok(());
         }
-        let (newest, _) = checkpoint::newest(&self.storage)
-            .map_err(|error| doing("list the checkpoints", error))?;
-        let before = newest.as_ref().map(|newest| newest.known.segment);
-        let (known, mut replay) = begin(newest, self.limits, self.clock.now());
-        let found = recover_between(&self.storage, known, live, |event| replay.push(&event))?;
+        let folded = fold(&self.storage, self.limits, self.clock.now(), live)?;
+        let whole = folded.check(Path::new("journal"));
+        let Folded {
+            replay,
+            recovered: found,
+            checkpoint: before,
+            ..
+        } = folded;
         for damage in &found.report.damaged {
             tracing::error!(segment = damage.segment, from = damage.range.start, to = damage.range.end, why = damage.why, copy = ?damage.copy, "the journal is damaged");
         }
-        let beheaded = before.is_none()
-            && found.report.first_group > Some(1)
-            && found.report.damaged.is_empty();
-        if beheaded {
-            return Err(doing(
-                "read what was before the first group",
-                io::ErrorKind::NotFound.into(),
-            ));
+        if let Err(beheaded) = whole {
+            return Err(doing("begin", io::Error::other(beheaded)));
         }
         let (latest, state) = (replay.latest(), replay.pause());
         self.reach = Some(state.reach());
@@ -282,7 +284,7 @@ impl<S: Storage + Send + 'static> Archivist<S> {
         }
         if gone > 0 {
             self.storage.sync_directory()?;
-            self.sealed.fetch_add(1, Ordering::Release);
+            self.desk.sealed.fetch_add(1, Ordering::Release);
             tracing::info!(segments = gone, "deleted old segments of the journal");
         }
         Ok(())

@@ -81,13 +81,6 @@ impl Batches {
         }
     }
 
-    /// What was answered is not durable.
-    pub(super) fn failed(&mut self, why: Unavailable) {
-        for id in std::mem::take(&mut self.touched) {
-            self.refuse(id, why);
-        }
-    }
-
     /// Gives a post up.
     pub(super) fn refuse(&mut self, id: u64, why: Unavailable) {
         if let Some(batch) = self.open.remove(&id) {

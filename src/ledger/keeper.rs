@@ -9,11 +9,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::archivist::Desk;
 use super::batches::{Batches, Place};
+use super::restore::fold_again;
 use super::shelf::Shelf;
 use super::waiting::Waiting;
 use super::{
-    AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable,
-    fold_again, prospect,
+    AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable, prospect,
 };
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::attribute::{Claim, Judgement, Tentative};
@@ -33,11 +33,26 @@ const POSTS_A_ROUND: usize = 256;
 /// What may be pending before a commit is started in the middle of a round.
 const COMMIT_BYTES: usize = 4 << 20;
 
-/// A failing disk is tried this often.
-const RETRY: Duration = Duration::from_millis(250);
+/// How often the thread does what nobody asks it for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// A failing disk is tried this often.
+    pub(super) retry: Duration,
+    /// Windows are closed this often.
+    pub(super) advance: Duration,
+}
 
-/// Windows are closed this often.
-const ADVANCE: Duration = Duration::from_secs(1);
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            retry: Duration::from_millis(250),
+            advance: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A label that is judged at this time has waited long enough, whatever the clock says.
+const WAITED: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// Owns the journal's writer and the state.
 pub(super) struct Keeper<S: Storage> {
@@ -55,6 +70,7 @@ pub(super) struct Keeper<S: Storage> {
     promised: Vec<Reply<Result<(), Unavailable>>>,
     shelf: Shelf,
     limits: Limits,
+    pub(super) pace: Pace,
     dropped_told: u64,
     revision: u64,
     tried: Stopwatch,
@@ -86,6 +102,7 @@ impl<S: Storage> Keeper<S> {
             promised: Vec::new(),
             shelf,
             limits: config.limits,
+            pace: Pace::default(),
             dropped_told: 0,
             revision: 0,
             tried: Stopwatch::start(),
@@ -94,6 +111,18 @@ impl<S: Storage> Keeper<S> {
             clock: Arc::clone(&config.clock),
             observer: Arc::clone(&config.observer),
         }
+    }
+
+    /// Whether the last commit failed.
+    #[cfg(test)]
+    pub(super) fn is_failing(&self) -> bool {
+        self.writer.is_failing()
+    }
+
+    /// What has been applied, and what has not.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (&State, &[Event]) {
+        (&self.state, &self.unapplied)
     }
 
     /// Works until it is told to stop, or nobody is left to tell it anything.
@@ -123,9 +152,9 @@ impl<S: Storage> Keeper<S> {
     /// One round; whether it was the last.
     ///
     /// The commands were taken before the queues are emptied: what was offered before a reward was posted is in them.
-    fn round(&mut self, commands: Vec<Command>) -> bool {
+    pub(super) fn round(&mut self, commands: Vec<Command>) -> bool {
         self.revision += 1;
-        if self.writer.is_failing() && self.tried.elapsed() >= RETRY {
+        if self.writer.is_failing() && self.tried.elapsed() >= self.pace.retry {
             self.commit();
         }
         let mut posts = Vec::new();
@@ -227,14 +256,14 @@ impl<S: Storage> Keeper<S> {
     /// Judges the labels that need not wait any longer, unless the disk fails.
     fn settle_due_labels(&mut self) {
         let now = self.clock.now();
-        let expired = self.waiting.take_expired(now);
+        let expired = self.waiting.take_expired(now, self.limits.label_wait);
         self.due.extend(expired);
         if self.writer.is_failing() {
             return;
         }
         for (place, claim) in std::mem::take(&mut self.due) {
             if self.batches.is_open(place.batch) {
-                self.judge(place, claim, now);
+                self.judge(place, claim, WAITED);
             }
         }
     }
@@ -390,7 +419,8 @@ impl<S: Storage> Keeper<S> {
             reply.send(Err(Unavailable::Failing)).ok();
             return;
         }
-        let at = self.clock.now();
+        // Not before what has closed, even if the clock was set back: a replay closes at a retirement what had closed by then.
+        let at = self.clock.now().max(self.state.advanced());
         let kept: BTreeSet<_> = adoption
             .experiments
             .iter()
@@ -458,12 +488,12 @@ impl<S: Storage> Keeper<S> {
             tracing::error!(%error, "the journal cannot be written: rewards are answered 503, decisions go on");
             self.observer.writable(false);
         }
-        self.batches.failed(Unavailable::Failing);
+        self.batches.refuse_all(Unavailable::Failing);
     }
 
     /// Closes windows, unless events that belong before their closing are held up.
     fn close_windows(&mut self) {
-        if self.advanced.elapsed() >= ADVANCE && self.unapplied.is_empty() {
+        if self.advanced.elapsed() >= self.pace.advance && self.unapplied.is_empty() {
             self.advanced = Stopwatch::start();
             self.state.advance(self.clock.now());
             for (experiment, keys) in self.state.take_evicted() {

@@ -20,6 +20,7 @@ mod changes;
 mod handle;
 mod keeper;
 mod queues;
+mod restore;
 mod shelf;
 mod waiting;
 
@@ -36,18 +37,16 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use tokio::sync::oneshot;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::decision_id::Keys;
 use crate::engine::event::{Event, Rewarded};
-use crate::engine::fold::{Limits, Plans, Standing, State};
+use crate::engine::fold::{Limits, Standing, State};
 use crate::engine::orders::Order;
-use crate::engine::replay::Replay;
 use crate::engine::snapshot::Tally;
 use crate::experiment::Experiment;
 use crate::experiment::id::{ExperimentId, Name};
 use crate::journal::{
-    Checkpoint, DataLock, Durability, Encoder, FileStorage, Known, LockError, Options, Recovered,
-    RecoveryError, Report, Storage, Writer, begins_at, checkpoint, recover_after, scan,
+    DataLock, Durability, FileStorage, LockError, RecoveryError, Report, Storage,
 };
 use crate::rewards::{Answer, Item};
 use crate::secret::{SecretError, random_number};
@@ -60,6 +59,7 @@ use archivist::Archivist;
 pub use archivist::Retention;
 use keeper::Keeper;
 use queues::Queues;
+use restore::open;
 
 /// Posts that may wait to be taken by the thread.
 const POSTS: usize = 1024;
@@ -310,9 +310,8 @@ impl Ledger {
         S: Storage + Clone + Send + 'static,
         S::Segment: Send,
     {
-        let archivist = Archivist::new(storage.clone(), config);
-        let (state, writer, opened) = open(storage, directory, config)?;
-        let archivist = archivist.start(writer.unfinished())?;
+        let (state, writer, opened) = open(storage.clone(), directory, config, random_number()?)?;
+        let archivist = Archivist::new(storage, config, writer.unfinished());
         let (control, commands) = bounded(POSTS);
         let shared = Arc::new(Shared {
             queues: Queues::new(config.workers, config.queue),
@@ -334,7 +333,7 @@ impl Ledger {
         let ledger = Self {
             handle,
             thread: Some(thread),
-            archivist: Some(archivist),
+            archivist: Some(archivist.start()?),
             lock: None,
         };
         Ok((ledger, opened))
@@ -367,132 +366,6 @@ impl Drop for Ledger {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Recovers, and makes the start durable before anything else can happen.
-fn open<S: Storage>(
-    storage: S,
-    directory: &Path,
-    config: &Config,
-) -> Result<(State, Writer<S>, Opened), StartError> {
-    let now = config.clock.now();
-    let Restored {
-        mut state,
-        recovered,
-        checkpoint,
-    } = restore(&storage, directory, config.limits, now)?;
-    let plans = state.incomplete();
-    if !plans.is_empty() {
-        let again = fold_again(&storage, &state, config.limits, now, &plans)?;
-        state.complete(&plans, again);
-    }
-    let options = Options {
-        durability: config.durability,
-        segment_bytes: config.retention.segment_bytes,
-    };
-    let encoder = Encoder::new(config.keys.clone(), recovered.directory);
-    let mut writer = Writer::new(storage, encoder, recovered.position, options);
-    let origin = random_number()?;
-    let started = Event::Started { at: now, origin };
-    writer
-        .append(&started)
-        .map_err(io::Error::other)
-        .and_then(|()| writer.commit())
-        .map_err(|source| StartError::Write {
-            directory: directory.to_owned(),
-            source,
-        })?;
-    state.apply(&started);
-    let opened = Opened {
-        report: recovered.report,
-        checkpoint,
-        origin,
-    };
-    Ok((state, writer, opened))
-}
-
-/// What the journal amounts to.
-struct Restored {
-    state: State,
-    recovered: Recovered,
-    checkpoint: Option<u64>,
-}
-
-/// The newest checkpoint, and a fold of what follows.
-fn restore<S: Storage>(
-    storage: &S,
-    directory: &Path,
-    limits: Limits,
-    now: Timestamp,
-) -> Result<Restored, StartError> {
-    let (newest, unusable) = checkpoint::newest(storage).map_err(|source| RecoveryError::Io {
-        doing: "list the checkpoints".to_owned(),
-        source,
-    })?;
-    for (number, problem) in &unusable {
-        tracing::warn!(checkpoint = number, %problem, "a checkpoint cannot be used; an older one, or the whole journal, is read instead");
-    }
-    let number = newest.as_ref().map(|newest| newest.known.segment);
-    let (known, mut replay) = begin(newest, limits, now);
-    let recovered = recover_after(storage, known, |event| replay.push(&event))?;
-    let report = &recovered.report;
-    if let (None, Some(group @ 2..), true) = (number, report.first_group, report.damaged.is_empty())
-    {
-        let problem = |(number, problem): &(u64, _)| format!("\n  checkpoint {number}: {problem}");
-        return Err(StartError::Beheaded {
-            directory: directory.to_owned(),
-            group,
-            problems: unusable.iter().map(problem).collect(),
-        });
-    }
-    Ok(Restored {
-        state: replay.finish(),
-        recovered,
-        checkpoint: number,
-    })
-}
-
-/// Where a fold begins: after a checkpoint, or before everything.
-fn begin(checkpoint: Option<Checkpoint>, limits: Limits, now: Timestamp) -> (Known, Replay) {
-    match checkpoint {
-        Some(found) => {
-            let state = found.state.resumed(limits);
-            (found.known, Replay::resume(state, now, found.latest))
-        }
-        None => (Known::default(), Replay::new(limits, now)),
-    }
-}
-
-/// The planned experiments as they would be if these statistics had been kept from the beginning of the journal.
-///
-/// Where the beginning was deleted, counts and sums are those of `state`, and what is kept beyond them starts where the journal does.
-fn fold_again<S: Storage>(
-    storage: &S,
-    state: &State,
-    limits: Limits,
-    now: Timestamp,
-    plans: &Plans,
-) -> Result<State, RecoveryError> {
-    let whole = begins_at(storage)?.is_none_or(|group| group == 1);
-    let replay = if whole {
-        Replay::new(limits, now)
-    } else {
-        tracing::warn!(
-            "older segments of the journal were deleted: what a changed policy keeps beyond counts and sums starts from what is left"
-        );
-        Replay::resume(state.emptied(plans), now, Timestamp::default())
-    };
-    let mut replay = replay.with_plans(plans.clone());
-    scan(storage, |event| replay.push(&event))?;
-    let mut again = replay.finish();
-    // These were told when it happened.
-    again.take_evicted();
-    if whole {
-        return Ok(again);
-    }
-    let mut own = state.only(plans);
-    own.complete_in_part(plans, again);
-    Ok(own)
 }
 
 /// What an experiment's arms have earned, and where it stands.

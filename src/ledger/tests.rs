@@ -20,7 +20,9 @@ use crate::journal::memory::{Faults, MemoryStorage};
 use crate::policy::{ArmEvidence, Evidence, Policy, Posterior};
 
 mod archive;
+mod drops;
 mod refold;
+mod simulation;
 
 /// All arms alike until one has earned more, which then gets three quarters.
 #[derive(Debug)]
@@ -472,6 +474,50 @@ fn a_label_that_overtakes_its_prediction_waits_for_it() {
     assert_eq!(rig.tallies(&stars)[0].rewards.sum(), 1.0);
     rig.clock.advance(60_000);
     assert_eq!(second.wait(), judged(Verdict::Unscored));
+}
+
+#[test]
+fn a_label_that_waits_is_refused_when_the_disk_fails() {
+    let rig = Rig::new();
+    let mut stars = experiment("stars", "1", &["a", "b"]);
+    stars.label = Some(LabelRule {
+        prediction: "/stars".to_owned(),
+        compare: Compare::Equals,
+    });
+    let stars = Arc::new(stars);
+    rig.adopt(&[&stars]);
+    let waiting = rig.decision(&stars, 0, 1);
+    let label = rig.post(waiting, Posted::Label(Label::Number(5.0)));
+    rig.storage.set_faults(Faults {
+        syncs: 1,
+        creates: 1_000_000,
+        ..Faults::default()
+    });
+    let failing = rig.post(waiting, Posted::Reward(1.0));
+    assert_eq!(failing.wait(), Err(Unavailable::Failing));
+    assert_eq!(label.wait(), Err(Unavailable::Failing));
+}
+
+#[test]
+fn a_label_is_answered_though_the_clock_is_set_back() {
+    let rig = Rig::new();
+    let mut stars = experiment("stars", "1", &["a", "b"]);
+    stars.label = Some(LabelRule {
+        prediction: "/stars".to_owned(),
+        compare: Compare::Equals,
+    });
+    let stars = Arc::new(stars);
+    rig.adopt(&[&stars]);
+    let label = || Posted::Label(Label::Number(5.0));
+    rig.clock.advance(24 * 3_600_000);
+    let early = rig.post(rig.decision(&stars, 0, 1), label());
+    rig.handle.allocated(Vec::new()).unwrap();
+    rig.clock.set(Timestamp::from_millis(START));
+    assert_eq!(early.wait(), judged(Verdict::Unscored));
+    let late = rig.post(rig.decision(&stars, 0, 2), label());
+    rig.handle.allocated(Vec::new()).unwrap();
+    rig.clock.advance(60_000);
+    assert_eq!(late.wait(), judged(Verdict::Unscored));
 }
 
 #[test]

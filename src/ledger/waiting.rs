@@ -1,6 +1,6 @@
 //! Labels that have overtaken their prediction.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use super::batches::Place;
 use crate::clock::Timestamp;
@@ -14,8 +14,8 @@ pub(super) const MAX_WAITING: usize = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     by_decision: HashMap<SequenceKey, Vec<(Place, Claim)>>,
-    /// In the order of receipt, which is that of expiry.
-    deadlines: VecDeque<(Timestamp, SequenceKey)>,
+    /// Not simply in the order of receipt: the clock may be set back.
+    deadlines: BTreeSet<(Timestamp, SequenceKey)>,
     count: usize,
 }
 
@@ -28,7 +28,7 @@ impl Waiting {
     /// Keeps a label until its outcome or the deadline comes.
     pub(super) fn push(&mut self, place: Place, claim: Claim, deadline: Timestamp) {
         let sequence = claim.decision.sequence;
-        self.deadlines.push_back((deadline, sequence));
+        self.deadlines.insert((deadline, sequence));
         self.by_decision
             .entry(sequence)
             .or_default()
@@ -43,16 +43,20 @@ impl Waiting {
         claims
     }
 
-    /// The labels whose time is up, and with them all for the same decisions.
-    pub(super) fn take_expired(&mut self, now: Timestamp) -> Vec<(Place, Claim)> {
+    /// The labels whose time is up, and with them all for the same decisions. None waits longer than `most` milliseconds from `now`: one that
+    /// would was received before the clock was set back, and nobody knows how long it has waited.
+    pub(super) fn take_expired(&mut self, now: Timestamp, most: u64) -> Vec<(Place, Claim)> {
         let mut expired = Vec::new();
-        while let Some((deadline, sequence)) = self.deadlines.front().copied() {
-            if deadline > now {
-                break;
-            }
-            self.deadlines.pop_front();
-            expired.extend(self.take(sequence));
+        while let Some(next) = self.next_expired(now, most) {
+            self.deadlines.remove(&next);
+            expired.extend(self.take(next.1));
         }
         expired
+    }
+
+    fn next_expired(&self, now: Timestamp, most: u64) -> Option<(Timestamp, SequenceKey)> {
+        let first = self.deadlines.first().filter(|next| next.0 <= now);
+        let last = || self.deadlines.last().filter(|next| next.0 > now.plus(most));
+        first.or_else(last).copied()
     }
 }

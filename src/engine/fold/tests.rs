@@ -1,6 +1,7 @@
 //! The fold and the judge together, case by case; `model` has the random histories, `memory` what policies may ask for.
 
 mod contexts;
+mod interleaving;
 mod keys;
 mod memory;
 mod model;

@@ -194,6 +194,7 @@ fn any_faults() -> impl Strategy<Value = Faults> {
             directory_syncs,
             creates,
             repairs,
+            operations: None,
         },
     )
 }

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod contexts;
 mod crash;
+mod every_byte;
 mod faults;
 mod fixture;
 mod keys;

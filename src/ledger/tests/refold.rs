@@ -7,7 +7,7 @@ use crate::policy::{Memory, Regressed, Regression, Statistics};
 
 /// Asks for everything that can be kept.
 #[derive(Debug)]
-struct Keeping(Statistics);
+pub(super) struct Keeping(pub(super) Statistics);
 
 impl Policy for Keeping {
     fn kind(&self) -> &'static str {
@@ -27,13 +27,13 @@ impl Policy for Keeping {
     }
 }
 
-const ALL: Statistics = Statistics {
+pub(super) const ALL: Statistics = Statistics {
     memory: Memory::HalfLife(3_600_000),
     importance: Some(0.5),
     regression: Some(Regression::Linear),
 };
 
-fn rule() -> ContextRule {
+pub(super) fn rule() -> ContextRule {
     ContextRule::new(vec![Feature {
         name: "prime".into(),
         source: Source::Header("x-prime".into()),
@@ -129,4 +129,44 @@ fn a_changed_policy_learns_from_the_journal() {
     rig.adopt(&[&plain]);
     assert_eq!(rig.tallies(&plain)[1].learned.count(), 5);
     assert_eq!(rig.tallies(&plain)[1].detail, Arc::default());
+}
+
+/// A process with a clock that is a day ahead, then one whose clock is right, then one a week later.
+#[test]
+fn a_clock_that_was_set_back_between_two_starts_costs_no_credit() {
+    let mut rig = Rig::new();
+    let plain = contextual("plain", None);
+    rig.clock.advance(24 * 3_600_000);
+    rig.restart();
+    rig.adopt(&[&plain]);
+    decide(&rig, &plain, 0..40, 20);
+    rig.clock.set(Timestamp::from_millis(START));
+    rig.restart();
+    rig.adopt(&[&plain]);
+    decide(&rig, &plain, 0..40, 20);
+    let counts = |rig: &Rig| {
+        let tally = rig.tallies(&plain).remove(1);
+        (tally.decisions, tally.rewards.count(), tally.defaults)
+    };
+    // By this clock the windows of the first forty are open again.
+    assert_eq!(counts(&rig), (80, 40, 20));
+    rig.clock.advance(7 * 24 * 3_600_000);
+    rig.restart();
+    assert_eq!(counts(&rig), (80, 40, 40));
+}
+
+/// Decisions that a clock set back made after the latest closing are not credited when their experiment is retired.
+#[test]
+fn a_retirement_after_a_clock_was_set_back_gives_up_what_the_live_state_gave_up() {
+    let mut rig = Rig::new();
+    let plain = contextual("plain", None);
+    rig.adopt(&[&plain]);
+    decide(&rig, &plain, 0..4, 2);
+    rig.clock.set(Timestamp::from_millis(START));
+    rig.adopt(&[]);
+    let live = rig.tallies(&plain);
+    assert_eq!(live[1].defaults, 2);
+    rig.clock.advance(24 * 3_600_000);
+    rig.restart();
+    assert_eq!(rig.tallies(&plain), live);
 }

@@ -33,6 +33,8 @@ pub struct Proxy {
     pub directory: TempDir,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    /// What the server finds in its environment, besides.
+    pub environment: Vec<(&'static str, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -46,6 +48,7 @@ impl Proxy {
             directory,
             proxy,
             admin,
+            environment: Vec::new(),
             child: None,
         };
         for (name, text) in policies {
@@ -81,7 +84,8 @@ impl Proxy {
             .arg("--policies")
             .arg(self.policies())
             .env("POINTSMAN_LOG", "warn,pointsman=info")
-            .env("POINTSMAN_LOG_FORMAT", "text");
+            .env("POINTSMAN_LOG_FORMAT", "text")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

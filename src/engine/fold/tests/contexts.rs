@@ -3,7 +3,7 @@
 use super::*;
 use crate::experiment::context::{Context, ContextRule, Encoding, Feature, Source, Value};
 use crate::experiment::decision::LoggedContext;
-use crate::policy::Regression;
+use crate::policy::{Regressed, Regression};
 
 pub(super) const LEARNING: Statistics = Statistics {
     regression: Some(Regression::Linear),
@@ -319,4 +319,27 @@ fn items_of_an_aggregate_all_have_their_context() {
         };
         assert_eq!(rewarded.context.as_deref(), Some(&context(1)));
     }
+}
+
+#[test]
+fn a_decision_that_is_flushed_after_its_experiments_retirement_teaches_nothing_by_default() {
+    let mut crediting = policy(LEARNING);
+    (crediting.reward.default, crediting.reward.learn) = (Some(0.5), Learn::Close);
+    let mut state = State::new(Limits::default());
+    state.apply(&starts(LEARNING)[0]);
+    state.apply(&Event::PolicyAdopted(Box::new(crediting)));
+    decide(&mut state, decision(0, 0));
+    reward(&mut state, decision(0, 0));
+    state.apply(&Event::PolicyRetired {
+        at: at(2),
+        experiment: experiment(),
+    });
+    decide(&mut state, decision(3, 1));
+    state.advance(at(2 * HOUR));
+    let tally = state.tally(experiment(), decision(0, 0).arm);
+    assert_eq!((tally.decisions, tally.learned.count()), (2, 1));
+    let Some(Regressed::Linear(linear)) = tally.detail.regressed(&LEARNING, 5, at(2 * HOUR)) else {
+        panic!("no regression");
+    };
+    assert_eq!(linear.gram()[0], 1.0);
 }
