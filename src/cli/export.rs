@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::journal::{self, JournalArguments};
@@ -109,7 +109,7 @@ impl Format {
             #[cfg(feature = "parquet")]
             Self::Parquet => export::Format::Parquet,
             #[cfg(not(feature = "parquet"))]
-            Self::Parquet => bail!(
+            Self::Parquet => anyhow::bail!(
                 "this build cannot write Parquet: build it with `cargo install --path . --features parquet`, or export csv or jsonl, from \
                  which DuckDB makes it: COPY (FROM 'file.jsonl') TO 'file.parquet'"
             ),
