@@ -101,6 +101,13 @@ fn when(text: &str) -> Result<When, String> {
 }
 
 impl Format {
+    #[cfg_attr(
+        feature = "parquet",
+        expect(
+            clippy::unnecessary_wraps,
+            reason = "fails only in builds without Parquet"
+        )
+    )]
     fn form(self) -> Result<export::Format> {
         Ok(match self {
             Self::Jsonl => export::Format::Jsonl,
