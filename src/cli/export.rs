@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::journal::{self, JournalArguments};
@@ -101,6 +101,13 @@ fn when(text: &str) -> Result<When, String> {
 }
 
 impl Format {
+    #[cfg_attr(
+        feature = "parquet",
+        expect(
+            clippy::unnecessary_wraps,
+            reason = "fails only in builds without Parquet"
+        )
+    )]
     fn form(self) -> Result<export::Format> {
         Ok(match self {
             Self::Jsonl => export::Format::Jsonl,
@@ -109,7 +116,7 @@ impl Format {
             #[cfg(feature = "parquet")]
             Self::Parquet => export::Format::Parquet,
             #[cfg(not(feature = "parquet"))]
-            Self::Parquet => bail!(
+            Self::Parquet => anyhow::bail!(
                 "this build cannot write Parquet: build it with `cargo install --path . --features parquet`, or export csv or jsonl, from \
                  which DuckDB makes it: COPY (FROM 'file.jsonl') TO 'file.parquet'"
             ),

@@ -1,7 +1,7 @@
 //! Shows every line of the journal with its place, for commands that look at it and change nothing: also at that of a running
 //! process, whose last group may be half written and whose old segments may be deleted meanwhile.
 //!
-//! Which groups count is decided as in [`recover`](super::recover): those whose checksum fits, each once, in the order of the segments.
+//! Which groups count is decided as in [`mod@super::recover`]: those whose checksum fits, each once, in the order of the segments.
 //! Not here: what lines mean, and what is to be done about damage.
 
 use std::collections::VecDeque;

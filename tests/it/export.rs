@@ -271,7 +271,7 @@ fn vowpal_wabbit_learns_from_it() {
 #[test]
 fn parquet_reads_back_the_same() {
     use parquet::file::reader::{FileReader, SerializedFileReader};
-    use parquet::record::RowAccessor;
+    use parquet::record::{RowAccessor, RowFormatter};
 
     let (proxy, _) = served();
     let out = proxy.directory.path().join("out");
