@@ -15,9 +15,7 @@ use pointsman::clock::{Clock, Stopwatch, SystemClock};
 use pointsman::decision_id::Keys;
 use pointsman::experiment::decision::{Decision, Reason};
 use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
-use pointsman::secret::Secret;
-
-const SECRET: &str = "1111111111111111111111111111111111111111111111111111111111111111\n";
+use pointsman::secret;
 
 const POLICY: &str = "\
 [match]
@@ -52,9 +50,7 @@ impl Server {
     fn start(directory: &Path, cpus: Option<&str>) -> Self {
         let (policies, data) = (directory.join("policies"), directory.join("data"));
         fs::create_dir_all(&policies).expect("a directory");
-        fs::create_dir_all(&data).expect("a directory");
         fs::write(policies.join("bench.toml"), POLICY).expect("a disk");
-        fs::write(data.join("secret"), SECRET).expect("a disk");
         let (proxy, admin) = (free_address(), free_address());
         let settings = format!(
             "[listen]\nproxy = \"{proxy}\"\nadmin = \"{admin}\"\n[data]\ndir = \"{}\"\n[workers]\ncount = 2\n",
@@ -81,7 +77,8 @@ impl Server {
         while TcpStream::connect(proxy).is_err() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let keys = Secret::parse(SECRET).expect("a secret").decision_keys();
+        let secret = secret::load(&data.join("secret")).expect("a secret");
+        let keys = secret.decision_keys();
         Self {
             child,
             proxy,
@@ -258,10 +255,10 @@ fn main() {
     // Warm.
     measure(&mut server, 8, 100, 200);
     for (clients, rewards, requests) in [
-        (8, 100, 6_000),
-        (16, 100, 6_000),
+        (8, 100, 12_000),
+        (16, 100, 12_000),
         (64, 1, 64_000),
-        (1, 1, 1_000),
+        (1, 1, 4_000),
     ] {
         let told = measure(&mut server, clients, rewards, requests);
         writeln!(out, "{told}").expect("a terminal");
