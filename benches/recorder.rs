@@ -17,7 +17,7 @@ use pointsman::engine::fold::Limits;
 use pointsman::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason};
 use pointsman::experiment::id::{ArmId, ExperimentId, PolicyVersion, SequenceKey, UnitHash};
 use pointsman::journal::Durability;
-use pointsman::ledger::{Config, Ledger, Unobserved};
+use pointsman::ledger::{Config, Ledger, Retention, Unobserved};
 
 /// Decisions that are recorded in one go; the queue takes them all.
 const GO: u64 = 10_000;
@@ -60,6 +60,7 @@ fn main() {
     let config = Config {
         data: data.path().to_owned(),
         durability: Durability::Group,
+        retention: Retention::default(),
         workers: 1,
         queue: 2 * GO as usize + 1,
         limits: Limits::default(),
@@ -81,6 +82,7 @@ fn main() {
                 decision: black_box(decision(opened.origin, counter)),
                 unit: Some(UnitHash(counter)),
                 allocation_version: 1,
+                key: None,
                 instead_of: None,
                 context: None,
             }));

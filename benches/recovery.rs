@@ -11,7 +11,8 @@ use std::sync::Arc;
 use pointsman::clock::{Stopwatch, Timestamp};
 use pointsman::decision_id::Keys;
 use pointsman::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
-use pointsman::engine::fold::{Limits, Replay, State};
+use pointsman::engine::fold::{Limits, State};
+use pointsman::engine::replay::Replay;
 use pointsman::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Reason};
 use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
 use pointsman::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRule};
@@ -55,6 +56,7 @@ fn policy() -> PolicyAdopted {
         },
         label: None,
         context: None,
+        shadow: None,
         statistics: Statistics::SCALAR,
         arms: (0..4).map(arm).collect(),
         text: Arc::from(""),
@@ -90,6 +92,7 @@ fn decided(decision: Decision) -> Event {
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15),
         )),
         allocation_version: 12,
+        key: None,
         instead_of: None,
         context: None,
     })

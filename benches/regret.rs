@@ -75,6 +75,8 @@ impl Row {
             "TTTS" => "top_two]".to_owned(),
             "eps10" => "epsilon_greedy]\nepsilon = 0.1".to_owned(),
             "eps05" => "epsilon_greedy]\nepsilon = 0.05".to_owned(),
+            // The reference does not say how fast its ε falls.
+            "eps_decay" => "epsilon_greedy]\ndecay = 200".to_owned(),
             "UCBtuned" | "UCB1inflight" => "ucb]\nvariant = \"tuned\"".to_owned(),
             "KLUCB" => "ucb]\nvariant = \"kl\"".to_owned(),
             "EXP3" => format!("exp3]\nhorizon = {}", self.horizon),

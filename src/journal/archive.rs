@@ -8,7 +8,7 @@ use std::io;
 use memchr::memmem::Finder;
 
 use super::decode::Decoder;
-use super::index::{Builder, HEAD, Head, Table};
+use super::index::{Builder, HEAD, Head, Table, is_intact};
 use super::reader::{Chunk, Chunks};
 use super::scalar::parse_time;
 use super::sealed::{Frame, seal, unseal_frame};
@@ -191,6 +191,21 @@ impl Archive {
             self.last = Some((segment, frame, unseal_frame(&sealed)?));
         }
         Ok(self.last.as_ref().map_or(&[], |(_, _, lines)| lines))
+    }
+}
+
+/// Whether the index of a sealed segment is as it was written.
+///
+/// # Errors
+///
+/// The disk's; [`io::ErrorKind::InvalidData`] if it is damaged.
+pub fn check_index<S: Storage>(storage: &S, segment: u64) -> io::Result<()> {
+    let head = head_of(storage, segment)?;
+    let bytes = storage.read_part(segment, Part::Index, 0, head.length())?;
+    if is_intact(&bytes) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
     }
 }
 

@@ -117,14 +117,15 @@ impl Checkpoint {
     }
 }
 
+/// A checkpoint that cannot be used: its number, and why.
+pub type Unusable = (u64, CheckpointError);
+
 /// The newest checkpoint that can be used, and what is wrong with those that cannot, by number.
 ///
 /// # Errors
 ///
 /// The disk's, if it cannot tell which segments and checkpoints there are.
-pub fn newest<S: Storage>(
-    storage: &S,
-) -> io::Result<(Option<Checkpoint>, Vec<(u64, CheckpointError)>)> {
+pub fn newest<S: Storage>(storage: &S) -> io::Result<(Option<Checkpoint>, Vec<Unusable>)> {
     let end = storage.list()?.last().copied().unwrap_or(0);
     let mut unusable = Vec::new();
     for number in storage.checkpoints()?.into_iter().rev() {
@@ -137,7 +138,11 @@ pub fn newest<S: Storage>(
 }
 
 /// A checkpoint of a journal whose last segment is `end`.
-fn read<S: Storage>(storage: &S, number: u64, end: u64) -> Result<Checkpoint, CheckpointError> {
+///
+/// # Errors
+///
+/// See [`CheckpointError`].
+pub fn read<S: Storage>(storage: &S, number: u64, end: u64) -> Result<Checkpoint, CheckpointError> {
     let checkpoint = Checkpoint::decode(&storage.read_checkpoint(number)?)?;
     if checkpoint.known.segment > end {
         return Err(CheckpointError::Ahead(checkpoint.known.segment));

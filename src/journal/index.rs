@@ -144,18 +144,20 @@ impl Head {
         })
     }
 
+    /// Bytes of the whole index.
+    pub fn length(&self) -> usize {
+        let entries = self.contexts as usize + self.predictions as usize;
+        HEAD + self.frames as usize * FRAME + entries * ENTRY + 4
+    }
+
     /// Whether the segment may have a record about a decision made at `at`.
     pub fn covers(&self, at: Timestamp) -> bool {
         self.first_decision <= at && at <= self.last_decision
     }
 
-    fn frame_at(&self, index: u32) -> u64 {
-        HEAD as u64 + u64::from(index) * FRAME as u64
-    }
-
     /// Where a table's entries begin, and how many there are.
     fn table(&self, table: Table) -> (u64, u32) {
-        let contexts = self.frame_at(self.frames);
+        let contexts = frame_at(self.frames);
         match table {
             Table::Contexts => (contexts, self.contexts),
             Table::Predictions => (
@@ -208,7 +210,7 @@ impl Head {
         mut read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
     ) -> io::Result<Frame> {
         let mut frame = |index: u32| -> io::Result<Frame> {
-            let bytes = read(self.frame_at(index), FRAME)?;
+            let bytes = read(frame_at(index), FRAME)?;
             Ok(Frame {
                 start: number::<8>(&bytes, 0)?,
                 sealed: number::<8>(&bytes, 8)?,
@@ -226,6 +228,11 @@ impl Head {
         }
         low.checked_sub(1).map_or_else(|| Err(damaged()), frame)
     }
+}
+
+/// Where the frame of this number stands.
+fn frame_at(index: u32) -> u64 {
+    HEAD as u64 + u64::from(index) * FRAME as u64
 }
 
 /// Whether a whole index is as it was written.
@@ -299,6 +306,7 @@ mod tests {
         let index = index();
         assert!(is_intact(&index));
         let head = Head::read(&index[..HEAD]).unwrap();
+        assert_eq!(head.length(), index.len());
         let read = |place: u64, length: usize| Ok(index[place as usize..][..length].to_vec());
         for counter in 0..1000 {
             let found = head.find(Table::Contexts, sequence(counter), read).unwrap();

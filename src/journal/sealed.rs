@@ -66,16 +66,15 @@ pub fn unseal(sealed: &[u8], bytes: &mut Vec<u8>) -> io::Result<()> {
     let mut rest = sealed;
     while !rest.is_empty() {
         let length = frame_length(rest);
-        match length.and_then(|length| open(&mut decompressor, &rest[..length], bytes)) {
-            Some(length) => rest = &rest[length..],
-            None => {
-                let next = next_frame(rest);
-                bytes.extend_from_slice(&rest[..next]);
-                // Keeps the damage from running into the next group's first line.
-                bytes.push(b'\n');
-                rest = &rest[next..];
-            }
-        }
+        let opened = length.and_then(|length| open(&mut decompressor, &rest[..length], bytes));
+        let next = opened.unwrap_or_else(|| {
+            let next = next_frame(rest);
+            bytes.extend_from_slice(&rest[..next]);
+            // Keeps the damage from running into the next group's first line.
+            bytes.push(b'\n');
+            next
+        });
+        rest = &rest[next..];
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::journal::archive::{Archive, seal_segment};
 use crate::journal::{Checkpoint, RecoveryError, Storage};
 
 /// Without anything else to do, it looks for what may be deleted this often.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// Checkpoints that are kept.
 const KEPT: usize = 2;

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::engine::event::Event;
 use crate::engine::fold::{Limits, Plans, State};
 use crate::engine::replay::Replay;
-use crate::journal::checkpoint::{CheckpointError, newest};
+use crate::journal::checkpoint::{Unusable, newest};
 use crate::journal::{
     Checkpoint, Encoder, Known, Options, Recovered, RecoveryError, Storage, Writer, begins_at,
     recover_between, scan,
@@ -69,7 +69,7 @@ pub(super) struct Folded {
     pub(super) recovered: Recovered,
     /// The last segment that the checkpoint covers from which it began.
     pub(super) checkpoint: Option<u64>,
-    unusable: Vec<(u64, CheckpointError)>,
+    unusable: Vec<Unusable>,
 }
 
 impl Folded {
@@ -86,14 +86,19 @@ impl Folded {
             Some(group @ 2..) if !whole => Err(StartError::Beheaded {
                 directory: directory.to_owned(),
                 group,
-                problems: self
-                    .unusable
-                    .iter()
-                    .map(|(number, problem)| format!("\n  checkpoint {number}: {problem}"))
-                    .collect(),
+                problems: self.problems(),
             }),
             _ => Ok(()),
         }
+    }
+
+    /// What is wrong with checkpoints, a line each.
+    fn problems(&self) -> String {
+        let mut problems = String::new();
+        for (number, problem) in &self.unusable {
+            problems.push_str(&format!("\n  checkpoint {number}: {problem}"));
+        }
+        problems
     }
 }
 

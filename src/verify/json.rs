@@ -48,6 +48,7 @@ pub fn to_json(found: &Verification) -> String {
         "clock_set_back_millis": found.stepped_back,
         "propensities_compared": found.compared,
         "propensities_not_compared": found.uncompared,
+        "checkpoints": found.checkpoints,
         "torn": torn,
         "problems": problems,
         "counts": counts,

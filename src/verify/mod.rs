@@ -15,6 +15,8 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 
 use crate::clock::Timestamp;
+use crate::journal::archive::check_index;
+use crate::journal::checkpoint::{CheckpointError, read as read_checkpoint};
 use crate::journal::lines::{Order, SeenGroup, Sight, walk};
 use crate::journal::{RecordError, Storage};
 
@@ -70,6 +72,10 @@ pub enum Kind {
     RewardValue,
     /// Damaged bytes that a start has put aside.
     Quarantined,
+    /// An index of a sealed segment that is missing or damaged.
+    Index,
+    /// A checkpoint that cannot be used.
+    Checkpoint,
 }
 
 impl Kind {
@@ -95,6 +101,8 @@ impl Kind {
             Self::DuplicateReward => "duplicate_reward",
             Self::RewardValue => "reward_value",
             Self::Quarantined => "quarantined",
+            Self::Index => "index",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }
@@ -153,6 +161,8 @@ pub struct Verification {
     pub compared: u64,
     /// Drawn decisions whose allocation is not in the journal any more.
     pub uncompared: u64,
+    /// Checkpoints that can be used.
+    pub checkpoints: u64,
     /// The unclosed end.
     pub torn: Option<Torn>,
     /// What is wrong, in the journal's order; of each kind at most [`TOLD`].
@@ -235,7 +245,35 @@ pub fn verify<S: Storage>(
             message,
         );
     }
+    check_beside(storage, &mut found)?;
     Ok(found)
+}
+
+/// Checks what is kept beside the segments. Something that is gone by now was deleted by the process that owns the journal.
+fn check_beside<S: Storage>(storage: &S, found: &mut Verification) -> io::Result<()> {
+    for segment in storage.list()? {
+        if storage.is_sealed(segment)
+            && let Err(error) = check_index(storage, segment)
+            && storage.is_sealed(segment)
+        {
+            let message = format!(
+                "its index cannot be used ({error}): rewards for older decisions count, and may teach nothing about their contexts"
+            );
+            found.report(Kind::Index, &storage.name(segment), None, message);
+        }
+    }
+    let end = storage.list()?.last().copied().unwrap_or(0);
+    for number in storage.checkpoints()? {
+        match read_checkpoint(storage, number, end) {
+            Ok(_) => found.checkpoints += 1,
+            Err(CheckpointError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let name = format!("checkpoint {number}");
+                found.report(Kind::Checkpoint, &name, None, error.to_string());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Follows the walk.

@@ -40,6 +40,10 @@ pub fn render(found: &Verification, color: bool) -> String {
     if found.compared + found.uncompared > 0 {
         line("34", "propensities", &propensities(found));
     }
+    if found.checkpoints > 0 {
+        let said = format!("{} that a start can go on from", found.checkpoints);
+        line("34", "checkpoints", &said);
+    }
     if let Some(Torn { segment, range }) = &found.torn {
         let said = format!(
             "{segment} ends with {} bytes, from byte {} on, that no commit line closes: a group that is being \

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use pointsman::journal::{FileStorage, Storage};
 use serde_json::{Value, json};
 
 use crate::harness::upstream::Upstream;
@@ -58,7 +59,62 @@ fn journal() -> Proxy {
     proxy.run();
     traffic(&proxy, 30);
     proxy.kill();
+    unseal(&proxy.data());
     proxy
+}
+
+/// Puts the segments back into the form in which they were written.
+fn unseal(data: &Path) {
+    let directory = data.join("journal");
+    let storage = FileStorage::existing(&directory);
+    for segment in storage.list().unwrap() {
+        let mut bytes = Vec::new();
+        storage.read(segment, &mut bytes).unwrap();
+        storage.remove(segment).unwrap();
+        fs::write(directory.join(format!("{segment:012}.jsonl")), bytes).unwrap();
+    }
+    for checkpoint in storage.checkpoints().unwrap() {
+        storage.remove_checkpoint(checkpoint).unwrap();
+    }
+}
+
+#[test]
+fn sealed_segments_and_what_is_beside_them_are_checked() {
+    let mut proxy = journal();
+    proxy.run();
+    let data = proxy.data();
+    let directory = data.join("journal");
+    let storage = FileStorage::existing(&directory);
+    eventually("there is a checkpoint of sealed segments", || {
+        let sealed = storage.is_sealed(1) && storage.is_sealed(2);
+        (sealed && !storage.checkpoints().unwrap().is_empty()).then_some(())
+    });
+    proxy.kill();
+    let (sound, code) = report(&data);
+    assert_eq!(code, Some(0), "{sound:#}");
+    assert_eq!(sound["checkpoints"], 1);
+    let checkpoint = storage.checkpoints().unwrap()[0];
+    let checkpoint = directory.join(format!("checkpoints/{checkpoint:012}.checkpoint"));
+    let files = [
+        ("damaged", directory.join("000000000001.jsonl.zst")),
+        ("index", directory.join("000000000001.index")),
+        ("checkpoint", checkpoint),
+    ];
+    for (code, path) in files {
+        let genuine = fs::read(&path).unwrap();
+        let mut flipped = genuine.clone();
+        let middle = genuine.len() / 2;
+        flipped[middle] ^= 16;
+        fs::write(&path, &flipped).unwrap();
+        let (found, exit) = report(&data);
+        assert_eq!(exit, Some(1));
+        assert!(
+            found["counts"].as_object().unwrap().contains_key(code),
+            "{found:#}"
+        );
+        fs::write(&path, &genuine).unwrap();
+    }
+    assert_eq!(report(&data).1, Some(0));
 }
 
 fn segments(data: &Path) -> Vec<PathBuf> {

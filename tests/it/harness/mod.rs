@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use pointsman::journal::{FileStorage, Storage};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -266,19 +267,13 @@ pub fn stars_at(policy: &str, endpoints: &[&str]) -> String {
 
 /// Every line of the live journal segments, as JSON.
 pub fn journal(data: &Path) -> Vec<Value> {
-    let mut files: Vec<_> = fs::read_dir(data.join("journal"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "jsonl")
-    });
-    files.sort();
-    let text: String = files
-        .iter()
-        .map(|path| fs::read_to_string(path).unwrap())
-        .collect();
+    let storage = FileStorage::existing(data.join("journal"));
+    let mut text = String::new();
+    for segment in storage.list().unwrap() {
+        let mut bytes = Vec::new();
+        storage.read(segment, &mut bytes).unwrap();
+        text.push_str(&String::from_utf8(bytes).unwrap());
+    }
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
