@@ -135,7 +135,7 @@ impl State {
     }
 
     /// Experiments whose policy asks for sums over credits that were made before it did. To have them, the journal is folded again
-    /// with these [`Replay::with_plans`]; until then they start from nothing.
+    /// with these [`Replay::with_plans`](super::replay::Replay::with_plans); until then they start from nothing.
     pub fn incomplete(&self) -> Plans {
         self.experiments
             .iter()

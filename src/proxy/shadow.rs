@@ -1,10 +1,10 @@
 //! Shadows: copies of requests that go to other arms, whose answers no client sees.
 //!
-//! A request is picked when its decision is made ([`pick`]), by a keyed hash of the decision. Its body is copied aside while it passes to
-//! the arm that serves ([`Copying`]); when it is whole, a task of its own sends each copy over connections that only
+//! A request is picked when its decision is made (`pick`), by a keyed hash of the decision. Its body is copied aside while it passes to
+//! the arm that serves (`Copying`); when it is whole, a task of its own sends each copy over connections that only
 //! shadows use, and records what came of it. The client's exchange waits for none of it and does not see how it ends.
 //!
-//! What is under way is bounded: each copy has a [`Slot`] of its experiment before its first byte is kept, and bodies have a limit. What
+//! What is under way is bounded: each copy has a `Slot` of its experiment before its first byte is kept, and bodies have a limit. What
 //! has no slot, or does not become whole, is skipped and counted. Not here: scores, which are the engine's.
 
 use std::rc::Rc;

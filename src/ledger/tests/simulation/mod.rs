@@ -14,9 +14,13 @@
 //! POINTSMAN_SIMULATION_SEEDS=50000 cargo test --release --lib simulation -- --nocapture
 //! ```
 
+mod accidents;
+mod clients;
+mod learner;
 mod oracle;
 mod random;
 mod rules;
+mod seen;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +28,8 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use random::Random;
-use world::{Seen, World};
+use seen::Seen;
+use world::World;
 
 /// Seeds of a normal run.
 const SEEDS: u64 = 500;
