@@ -148,12 +148,12 @@ const LIMITS: &[Field] = &[
     size(
         "predictions",
         "1000000",
-        "Predictions remembered until their label comes; the oldest go first. As many again of shadows, with the labels that may yet score them.",
+        "Predictions kept in memory until their label comes; the oldest go first, and are then read from their sealed segment. As many again of shadows, with the labels that may yet score them: of these, those that go are not scored.",
     ),
     size(
         "contexts",
         "500000",
-        "Contexts remembered until their decision's window closes, of each experiment that learns from them; the oldest go first.",
+        "Contexts kept in memory until their decision's window closes, of each experiment that learns from them; the oldest go first. One that has gone is read from its sealed segment when the reward comes; a default that is credited at the window's close teaches nothing about it.",
     ),
     size(
         "metric_ids",
