@@ -3,6 +3,10 @@
 //! The parts that [`State`](super::fold::State) folds events into. Every contribution is a value in fixed point that is
 //! added once and taken back exactly, so tallies do not depend on the order of rewards.
 
+mod lessons;
+mod memory;
+mod shadowing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,11 +23,11 @@ use super::learned::{Credit, Learned};
 use super::measures::Measures;
 use super::orders::Orders;
 use super::predictions::Predictions;
-use super::shadows::{Rescored, Scoring, Shadows};
+use super::shadows::Shadows;
 use super::snapshot::{ShadowTally, Tally};
 use crate::clock::Timestamp;
-use crate::experiment::context::{Context, ContextRule};
-use crate::experiment::decision::{Decision, Ending, LoggedDecision, Outcome, Shadowed};
+use crate::experiment::context::ContextRule;
+use crate::experiment::decision::{Decision, LoggedDecision, Outcome};
 use crate::experiment::id::{ArmId, Name, PolicyVersion, SequenceKey};
 use crate::experiment::reward::{Aggregate, LabelRule, Learn, RewardRule};
 use crate::experiment::shadow::ShadowTerms;
@@ -106,31 +110,6 @@ impl History {
         self.longest_window = self.longest_window.max(adopted.reward.window);
     }
 
-    /// Whether these are the statistics that are kept.
-    pub(super) fn keeps(&self, statistics: Statistics, context: Option<&ContextRule>) -> bool {
-        let same_encoding = statistics.regression.is_none() || self.context.as_deref() == context;
-        self.statistics == statistics && same_encoding
-    }
-
-    /// Whether there is anything to be credited.
-    pub(super) fn has_decisions(&self) -> bool {
-        self.arms.values().any(|earned| earned.decisions > 0)
-    }
-
-    /// Keeps other statistics from now on. They start from nothing: who wants those of earlier credits folds them again.
-    pub(super) fn keep(&mut self, statistics: Statistics, context: Option<Arc<ContextRule>>) {
-        let kept = self.keeps(statistics, context.as_deref());
-        self.context = context;
-        if kept {
-            return;
-        }
-        self.statistics = statistics;
-        self.incomplete = !statistics.is_scalar() && self.has_decisions();
-        for earned in self.arms.values_mut() {
-            earned.detail = Arc::default();
-        }
-    }
-
     /// Whether the decision was given up, see `waived_until`.
     pub(super) fn has_waived(&self, decision: &Decision) -> bool {
         self.rule.default.is_some() && self.waived_until.is_some_and(|until| decision.at <= until)
@@ -196,69 +175,6 @@ impl History {
         }
     }
 
-    /// Counts a shadow's answer, and scores its prediction if the label is there already.
-    pub(super) fn shadowed(&mut self, shadowed: &Shadowed, limit: usize) {
-        let outcome = &shadowed.outcome;
-        if outcome.ending != Ending::Answered {
-            return;
-        }
-        let earned = self.arms.entry(shadowed.arm).or_default();
-        earned.shadow.answers += 1;
-        let (Some(label), Some(prediction)) = (&self.label, &outcome.prediction) else {
-            return;
-        };
-        let (decision, arm) = (&outcome.decision, shadowed.arm);
-        let scoring = Scoring {
-            label,
-            reward: &self.rule,
-            limit,
-        };
-        let rescored = self.shadows.predicted(decision, arm, prediction, scoring);
-        if let Some(rescored) = rescored {
-            self.rescore(decision, rescored);
-        }
-    }
-
-    /// Scores the shadows of a decision by its label; those that have not answered yet are scored when they do.
-    pub(super) fn labelled(&mut self, rewarded: &Rewarded, limit: usize) {
-        let decision = &rewarded.decision;
-        let (Some(rule), Some(label)) = (&self.label, &rewarded.label) else {
-            return;
-        };
-        if !self.shadowing.contains_key(&decision.policy_version) {
-            return;
-        }
-        let scoring = Scoring {
-            label: rule,
-            reward: &self.rule,
-            limit,
-        };
-        for rescored in self.shadows.labelled(rewarded, label, scoring) {
-            self.rescore(decision, rescored);
-        }
-    }
-
-    /// Puts a shadow's score in place of the one before, exactly. It is learned where the decision's policy file said so.
-    fn rescore(&mut self, decision: &Decision, rescored: Rescored) {
-        let terms = self.shadowing.get(&decision.policy_version);
-        let learn = terms.is_some_and(|terms| terms.learn);
-        let (statistics, at) = (self.statistics, decision.at);
-        let earned = self.arms.entry(rescored.arm).or_default();
-        for (score, times) in [(rescored.before, -1), (rescored.after, 1)] {
-            let Some(value) = score else { continue };
-            change(&mut earned.shadow.scores, value, times);
-            if !learn {
-                continue;
-            }
-            change(&mut earned.learned, value, times);
-            // Neither weighted by a propensity nor with a context: a shadow was not drawn.
-            if !statistics.is_scalar() {
-                let credit = Credit { at, value, times };
-                Arc::make_mut(&mut earned.detail).credit(statistics.memory, credit);
-            }
-        }
-    }
-
     /// Counts an accepted reward.
     pub(super) fn rewarded(
         &mut self,
@@ -317,42 +233,6 @@ impl History {
     /// How long after a decision its last trace may be forgotten, in milliseconds, under the longest window of the epoch.
     pub(super) fn reach(&self) -> u64 {
         self.longest_window.saturating_add(LINGER)
-    }
-
-    /// The same experiment before anything was earned in its epoch, to keep these statistics.
-    pub(super) fn emptied(
-        &self,
-        statistics: Statistics,
-        context: Option<Arc<ContextRule>>,
-    ) -> Self {
-        Self {
-            statistics,
-            context,
-            claims: Claims::default(),
-            entries: BTreeMap::new(),
-            predictions: Predictions::default(),
-            shadows: Shadows::default(),
-            keys: RewardKeys::default(),
-            contexts: Contexts::default(),
-            metrics: BTreeSet::new(),
-            closing: Closing::default(),
-            incomplete: false,
-            arms: BTreeMap::new(),
-            ..self.clone()
-        }
-    }
-
-    /// Takes over what another fold keeps beyond counts and sums. It has seen all decisions whose window is open, and not all before.
-    pub(super) fn complete_in_part(&mut self, other: Self) {
-        self.contexts = other.contexts;
-        self.closing = other.closing;
-        self.statistics = other.statistics;
-        self.context = other.context;
-        self.incomplete = false;
-        for (arm, earned) in &mut self.arms {
-            let known = other.arms.get(arm);
-            earned.detail = known.map_or_else(Arc::default, |known| Arc::clone(&known.detail));
-        }
     }
 
     /// When the last trace of a decision may be forgotten.
@@ -552,70 +432,6 @@ impl History {
                 sums.subtract(&importance);
             }
         });
-    }
-
-    /// Remembers what a decision was made upon, if the policy learns from that.
-    fn remember(&mut self, decision: &Decision, context: &Context, limit: usize) {
-        if self.statistics.regression.is_some() {
-            let key = BucketKey::of(decision.at, self.rule_of(decision).window);
-            self.contexts.insert(decision, key, context, limit);
-        }
-    }
-
-    /// Learns a value together with its decision's context, if that is remembered.
-    fn regress(&mut self, decision: &Decision, value: f64, times: i64) {
-        let (Some(stored), Some(rule)) = (self.contexts.get_mut(decision), &self.context) else {
-            return;
-        };
-        let earned = self.arms.entry(stored.arm).or_default();
-        let detail = Arc::make_mut(&mut earned.detail);
-        let mut features = Vec::new();
-        rule.encode(&stored.context, &mut features);
-        let at = decision.at;
-        if stored.lesson == Lesson::Defaulted {
-            let default = self.rule.default.unwrap_or_default();
-            let value = default;
-            detail.regress(
-                &self.statistics,
-                &features,
-                Credit {
-                    at,
-                    value,
-                    times: -1,
-                },
-            );
-        }
-        detail.regress(&self.statistics, &features, Credit { at, value, times });
-        stored.lesson = if times > 0 {
-            Lesson::Learned
-        } else {
-            Lesson::Open
-        };
-    }
-
-    /// Learns what the closing of windows brings to contexts: rewards that waited for it, and defaults.
-    fn close_contexts(&mut self, now: Timestamp) {
-        let Some(rule) = &self.context else {
-            return;
-        };
-        let mut features = Vec::new();
-        for (at, stored) in self.contexts.closing(now) {
-            let (value, lesson) = match (stored.lesson, self.rule.default) {
-                (Lesson::Pending(value), _) => (value, Lesson::Learned),
-                (_, Some(default)) => (default, Lesson::Defaulted),
-                (_, None) => continue,
-            };
-            stored.lesson = lesson;
-            rule.encode(&stored.context, &mut features);
-            let earned = self.arms.entry(stored.arm).or_default();
-            let detail = Arc::make_mut(&mut earned.detail);
-            let credit = Credit {
-                at,
-                value,
-                times: 1,
-            };
-            detail.regress(&self.statistics, &features, credit);
-        }
     }
 
     /// A credit, importance-weighted where the policy asks for it.

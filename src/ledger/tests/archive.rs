@@ -1,47 +1,22 @@
 //! Finished segments: sealed, folded into checkpoints, looked into and deleted, and nobody notices but the disk.
 
+use super::refold::{Keeping, rule};
 use super::*;
-use crate::experiment::context::{ContextRule, Encoding, Feature, Source, Value};
+use crate::experiment::context::Value;
 use crate::experiment::decision::LoggedContext;
 use crate::journal::checkpoint::newest;
-use crate::policy::{Regressed, Regression, Statistics};
+use crate::policy::{Memory, Regressed, Regression, Statistics};
 
-/// All arms alike; the fold keeps sums over contexts for it.
-#[derive(Debug)]
-struct Learning;
-
-impl Policy for Learning {
-    fn kind(&self) -> &'static str {
-        "learning"
-    }
-
-    fn statistics(&self) -> Statistics {
-        Statistics {
-            regression: Some(Regression::Linear),
-            ..Statistics::SCALAR
-        }
-    }
-
-    fn distribution(&self, evidence: &Evidence<'_>) -> Vec<f64> {
-        Greedy.distribution(evidence)
-    }
-
-    fn posterior(&self, arm: &ArmEvidence, reward: RewardKind) -> Posterior {
-        Greedy.posterior(arm, reward)
-    }
-}
-
-fn rule() -> ContextRule {
-    ContextRule::new(vec![Feature {
-        name: "prime".into(),
-        source: Source::Header("x-prime".into()),
-        encoding: Encoding::Boolean,
-    }])
-}
+/// Sums over contexts, and nothing else that would be kept.
+const LINEAR: Statistics = Statistics {
+    memory: Memory::Forever,
+    importance: None,
+    regression: Some(Regression::Linear),
+};
 
 fn learning() -> Arc<Experiment> {
     Arc::new(Experiment {
-        policy: Arc::new(Learning),
+        policy: Arc::new(Keeping(LINEAR)),
         context: Some(Arc::new(rule())),
         ..experiment("stars", "learning", &["a", "b"])
     })
@@ -283,7 +258,7 @@ fn a_context_that_memory_has_lost_is_found_on_the_disk() {
         assert_eq!(rig.reward(*decision, 1.0), judged(Verdict::Accepted));
     }
     let tally = &rig.tallies(&stars)[1];
-    let statistics = Learning.statistics();
+    let statistics = LINEAR;
     let learned = tally.detail.regressed(&statistics, 2, rig.handle.now());
     let Some(Regressed::Linear(linear)) = learned else {
         panic!("no regression");
@@ -347,7 +322,7 @@ fn a_changed_policy_learns_from_what_is_left_and_counts_stay() {
     let stars = learning();
     rig.adopt(&[&stars]);
     let learned = rig.tallies(&stars);
-    let statistics = Learning.statistics();
+    let statistics = LINEAR;
     for (arm, tally) in learned.iter().enumerate() {
         assert_eq!(tally.learned, counted[arm].learned);
         assert_eq!(tally.decisions, counted[arm].decisions);
