@@ -25,6 +25,9 @@ use crate::journal::{Checkpoint, RecoveryError, Storage};
 /// Without anything else to do, it looks for what may be deleted this often.
 const IDLE: Duration = Duration::from_mins(1);
 
+/// What has failed is tried again after this.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Checkpoints that are kept.
 const KEPT: usize = 2;
 
@@ -108,6 +111,8 @@ pub(super) struct Archivist<S> {
     rung: Receiver<()>,
     /// The last segment that a checkpoint covers, and when it was made.
     covered: Option<(u64, Stopwatch)>,
+    latest_finished: u64,
+    failing: bool,
     /// How long after a decision something about it may matter, in milliseconds; as the last checkpoint has it.
     reach: Option<u64>,
 }
@@ -130,6 +135,8 @@ impl<S: Storage + Send + 'static> Archivist<S> {
             desk,
             rung,
             covered: None,
+            latest_finished: 0,
+            failing: false,
             reach: None,
         }
     }
@@ -163,23 +170,37 @@ impl<S: Storage + Send + 'static> Archivist<S> {
     /// How long to wait for something to do.
     fn rest(&self) -> Duration {
         let every = Duration::from_millis(self.retention.checkpoint_every);
-        let passed = self.covered.map_or(IDLE, |(_, made)| made.elapsed());
-        every
-            .saturating_sub(passed)
-            .clamp(Duration::from_millis(50), IDLE)
+        match self.covered {
+            _ if self.failing => RETRY,
+            Some((covered, made)) if self.latest_finished > covered => every
+                .saturating_sub(made.elapsed())
+                .clamp(Duration::from_millis(50), IDLE),
+            _ => IDLE,
+        }
     }
 
     /// Does what there is to do about finished segments.
     pub(super) fn work(&mut self) {
         let live = self.desk.live.load(Ordering::Acquire);
-        if let Err(error) = self.seal(live) {
-            tracing::warn!(%error, "a finished segment of the journal cannot be sealed; it stays as it is, and will be tried again");
-        }
-        if let Err(error) = self.checkpoint(live) {
-            tracing::warn!(%error, "no checkpoint could be made: a start would have to read more of the journal; it will be tried again");
-        }
-        if let Err(error) = self.prune(self.clock.now()) {
-            tracing::warn!(%error, "old segments of the journal cannot be deleted; it will be tried again");
+        let sealed = self.seal(live).map_err(|error| {
+            self.failed(&error, "a finished segment of the journal cannot be sealed: it stays as it is, and will be tried again");
+        });
+        let covered = self.checkpoint(live).map_err(|error| {
+            self.failed(&error, "no checkpoint could be made: a start would have to read more of the journal; it will be tried again");
+        });
+        let pruned = self.prune(self.clock.now()).map_err(|error| {
+            self.failed(
+                &error,
+                "old segments of the journal cannot be deleted: it will be tried again",
+            );
+        });
+        self.failing = sealed.and(covered).and(pruned).is_err();
+    }
+
+    /// Tells of a failure, once until all is well again.
+    fn failed(&self, error: &dyn std::fmt::Display, what: &str) {
+        if !self.failing {
+            tracing::warn!(%error, "{what}");
         }
     }
 
@@ -205,6 +226,7 @@ impl<S: Storage + Send + 'static> Archivist<S> {
             .list()
             .map_err(|error| doing("list the segments", error))?;
         let last = last.into_iter().rfind(|segment| *segment < live);
+        self.latest_finished = last.unwrap_or(0);
         let covered = self.covered.map(|(segment, _)| segment);
         let early = self.covered.is_some_and(|(_, made)| made.elapsed() < every);
         if last.is_none() || last <= covered || early {
