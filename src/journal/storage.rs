@@ -104,8 +104,8 @@ pub struct FileStorage {
 }
 
 impl FileStorage {
-    /// Opens `directory`, makes what is missing, and removes what was being written when a process was killed. Only for the process that
-    /// holds the lock of the data directory.
+    /// Opens `directory`, makes what is missing, and removes what was being written when a process was killed, or is there twice because it was being
+    /// sealed. Only for the process that holds the lock of the data directory.
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let storage = Self::existing(directory);
         for directory in [&storage.directory, &storage.checkpoints] {
@@ -114,6 +114,13 @@ impl FileStorage {
                 if name.ends_with(PARTIAL) {
                     fs::remove_file(directory.join(name))?;
                 }
+            }
+        }
+        for name in names(&storage.directory)? {
+            if let Some(segment) = number_of(&name, EXTENSION)
+                && storage.is_sealed(segment)
+            {
+                fs::remove_file(storage.directory.join(name))?;
             }
         }
         Ok(storage)
@@ -391,6 +398,49 @@ mod tests {
         assert!(storage.create(2).is_err());
         storage.remove(2).unwrap();
         assert_eq!(storage.list().unwrap(), [10, 1_000_000_000_000]);
+    }
+
+    #[test]
+    fn sealing_may_be_interrupted_anywhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = FileStorage::open(directory.path()).unwrap();
+        let (sealed, frames) = super::super::sealed::seal(b"one\n").unwrap();
+        let index = super::super::index::Builder::default().build(&frames);
+        let read = |storage: &FileStorage| {
+            let mut bytes = Vec::new();
+            storage.read(1, &mut bytes).unwrap();
+            bytes
+        };
+        storage.create(1).unwrap().append(b"one\n").unwrap();
+        let raw = directory.path().join("000000000001.jsonl");
+        fs::write(
+            directory.path().join("000000000001.jsonl.zst.partial"),
+            &sealed[..3],
+        )
+        .unwrap();
+        let storage = FileStorage::open(directory.path()).unwrap();
+        assert_eq!(
+            (read(&storage), storage.list().unwrap()),
+            (b"one\n".to_vec(), vec![1])
+        );
+        storage.seal(1, &sealed, &index).unwrap();
+        assert!(!raw.exists() && storage.is_sealed(1));
+        assert_eq!(storage.name(1), "000000000001.jsonl.zst");
+        // The removal of the plain form was not yet durable when the power was cut.
+        fs::write(&raw, b"on").unwrap();
+        assert_eq!(
+            (read(&storage), storage.list().unwrap()),
+            (b"one\n".to_vec(), vec![1])
+        );
+        let storage = FileStorage::open(directory.path()).unwrap();
+        assert!(!raw.exists());
+        assert_eq!(read(&storage), b"one\n");
+        storage.remove(1).unwrap();
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            1,
+            "the folder of checkpoints"
+        );
     }
 
     #[test]
