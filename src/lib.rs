@@ -62,6 +62,8 @@ pub mod document;
 pub mod engine;
 pub mod experiment;
 pub mod export;
+#[cfg(feature = "server")]
+pub mod http1;
 pub mod inspect;
 pub mod journal;
 pub mod json;

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["decision_id", "secret"],
     &["config", "journal", "rewards"],
     &["simulate", "inspect", "verify", "export"],
+    &["http1"],
     &["ledger", "learner"],
     &["telemetry", "proxy"],
     &["reload"],
