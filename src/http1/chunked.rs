@@ -149,6 +149,16 @@ impl Decoder {
         Ok(())
     }
 
+    /// Behind the data of what was the last step: ends the body at once if its end is next, without trailers. The bytes of that end.
+    pub fn end_at(&mut self, input: &[u8]) -> Option<usize> {
+        const END: &[u8] = b"\r\n0\r\n\r\n";
+        let ends = self.state == State::DataEnd && input.starts_with(END);
+        ends.then(|| {
+            self.state = State::Ended;
+            END.len()
+        })
+    }
+
     /// Whether the body has ended.
     pub fn has_ended(&self) -> bool {
         self.state == State::Ended

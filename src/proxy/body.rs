@@ -1,233 +1,372 @@
-//! Bodies: what is streamed through, and what is watched while it streams.
+//! Where a message's body comes from: a connection of ours or a peer's HTTP/2 stream, piece by piece, with nothing kept that is not
+//! about to be written on.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use tokio::sync::Notify;
 
-use super::exchange::Exchange;
-use super::shadow::Copying;
-use crate::clock::Stopwatch;
-use crate::experiment::decision::Ending;
+use super::wire::{Buffer, FIRST, LARGEST, Wire, WireError};
+use crate::http1::Framing;
+use crate::http1::chunked::{Decoder, Step, Trailers};
+use crate::http1::field::is_forbidden_trailer;
 
-/// Any error of a body: the message's end is not what was announced.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a body did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceError {
+    /// It breaks the rules of its framing.
+    Malformed,
+    /// Its sender left in the middle of it.
+    Cut,
+    /// Its sender sent nothing for too long.
+    Silent,
+}
 
-/// The body of a response to a client.
+impl From<WireError> for SourceError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Silent => Self::Silent,
+            WireError::Broken => Self::Cut,
+        }
+    }
+}
+
+/// A part of a body.
 #[derive(Debug)]
-pub enum Body {
-    /// At hand.
-    Full(Option<Bytes>),
-    /// Streamed from an arm.
-    Proxied(Box<Proxied>),
+pub struct Piece<'b> {
+    /// Its bytes; may be empty at the end.
+    pub data: &'b [u8],
+    /// Whether it is the last.
+    pub ended: bool,
+    /// Whether another one is at hand already.
+    pub more: bool,
 }
 
-impl Body {
-    /// A body that is at hand.
-    pub fn full(bytes: Bytes) -> Self {
-        Self::Full((!bytes.is_empty()).then_some(bytes))
-    }
-}
-
-impl HttpBody for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Proxied(proxied) => proxied.poll(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Full(bytes) => bytes.is_none(),
-            Self::Proxied(proxied) => proxied.incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Self::Proxied(proxied) => proxied.incoming.size_hint(),
-        }
-    }
-}
-
-/// An arm's response on its way to the client. Its end, however it comes, ends the exchange.
-#[derive(Debug)]
-pub struct Proxied {
-    incoming: Incoming,
-    exchange: Exchange,
-    idle_timeout: Duration,
-    /// Made only when the arm is silent.
-    silence: Option<Pin<Box<Sleep>>>,
-}
-
-impl Proxied {
-    /// Wraps the body of a response.
-    pub fn new(incoming: Incoming, mut exchange: Exchange, idle_timeout: Duration) -> Self {
-        if incoming.is_end_stream() {
-            exchange.finish(Ending::Answered);
-        }
-        Self {
-            incoming,
-            exchange,
-            idle_timeout,
-            silence: None,
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                let silence = self
-                    .silence
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.idle_timeout)));
-                ready!(silence.as_mut().poll(context));
-                self.exchange.finish(Ending::Failed);
-                return Poll::Ready(Some(Err("the arm went silent within its response".into())));
-            }
-        };
-        self.silence = None;
-        Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.exchange.watch(data);
-                }
-                // The exchange ends before the client can see the last byte, so that a label cannot overtake it.
-                if self.incoming.is_end_stream() {
-                    self.exchange.finish(Ending::Answered);
-                }
-                Some(Ok(frame))
-            }
-            Some(Err(error)) => {
-                self.exchange.finish(Ending::Failed);
-                Some(Err(error.into()))
-            }
-            None => {
-                self.exchange.finish(Ending::Answered);
-                None
-            }
-        })
-    }
-}
-
-/// How far a client's body has come.
+/// Tells that the peer of an HTTP/2 stream has gone.
 #[derive(Debug, Default)]
-pub struct Upload {
-    broken: Cell<bool>,
-    pieces: Cell<u64>,
-    ended: Cell<Option<Stopwatch>>,
+pub struct Departure {
+    gone: Cell<bool>,
+    notify: Notify,
 }
 
-impl Upload {
-    /// A body that is at hand, or that has no bytes.
-    pub fn done() -> Self {
-        let upload = Self::default();
-        upload.end();
-        upload
+impl Departure {
+    /// It has gone.
+    pub fn declare(&self) {
+        self.gone.set(true);
+        self.notify.notify_one();
     }
 
-    fn end(&self) {
-        if self.ended.get().is_none() {
-            self.ended.set(Some(Stopwatch::start()));
+    async fn wait(&self) {
+        while !self.gone.get() {
+            self.notify.notified().await;
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Body {
+    /// So many bytes of the connection are still to come.
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+    /// Read whole before.
+    Memory(Bytes),
+    /// An HTTP/2 stream.
+    Frames(Incoming, Bytes),
+}
+
+#[derive(Debug)]
+enum Transport<'c> {
+    Wire {
+        wire: &'c Wire,
+        buffer: &'c mut Buffer,
+    },
+    Stream(Option<Rc<Departure>>),
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub struct Source<'c> {
+    body: Body,
+    transport: Transport<'c>,
+    /// Bytes of the buffer (or of the memory) that were handed out and are still in it.
+    taken: usize,
+    /// The whole body is at hand and stays until [`Source::finish`], so that it can be sent again.
+    held: Option<u64>,
+    ended: bool,
+    trailers: Trailers,
+    announced: Option<u64>,
+}
+
+impl<'c> Source<'c> {
+    /// The body of an HTTP/1.1 message whose head has just been taken out of `buffer`. Trailers may have `room` bytes.
+    pub fn wire(wire: &'c Wire, buffer: &'c mut Buffer, framing: Framing, room: usize) -> Self {
+        let (body, announced) = match framing {
+            Framing::Length(length) => (Body::Length(length), Some(length)),
+            Framing::Chunked => (Body::Chunked(Decoder::new(room)), None),
+            Framing::UntilClose => (Body::UntilClose, None),
+        };
+        let at_hand = buffer.data().len() as u64;
+        Self {
+            body,
+            held: announced.filter(|length| *length <= at_hand),
+            transport: Transport::Wire { wire, buffer },
+            taken: 0,
+            ended: announced == Some(0),
+            trailers: Trailers::new(),
+            announced,
         }
     }
 
-    /// Whether the client broke it off or framed it badly.
-    pub fn is_broken(&self) -> bool {
-        self.broken.get()
+    /// The body of an HTTP/2 message; `length` is what its head says.
+    pub fn stream(incoming: Incoming, length: Option<u64>, departure: Option<Rc<Departure>>) -> Self {
+        let ended = incoming.is_end_stream();
+        Self {
+            held: ended.then_some(0),
+            announced: if ended { Some(0) } else { length },
+            body: if ended {
+                Body::Memory(Bytes::new())
+            } else {
+                Body::Frames(incoming, Bytes::new())
+            },
+            transport: Transport::Stream(departure),
+            taken: 0,
+            ended,
+            trailers: Trailers::new(),
+        }
     }
 
-    /// Pieces that have passed: as long as it grows, the client sends.
-    pub fn pieces(&self) -> u64 {
-        self.pieces.get()
+    /// The length that the body is said to have.
+    pub fn announced(&self) -> Option<u64> {
+        self.announced
     }
 
-    /// Time since its end, if it has ended.
-    pub fn since_end(&self) -> Option<Duration> {
-        self.ended.get().map(|ended| ended.elapsed())
+    /// Whether the last piece was handed out.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
-}
 
-/// The body of a request to an arm.
-#[derive(Debug)]
-pub enum RequestBody {
-    /// Streamed from the client, and watched; and copied aside where it is shadowed.
-    Streamed(Incoming, Rc<Upload>, Option<Box<Copying>>),
-    /// Read whole, because the policy file asks for a value from it.
-    Buffered(Option<Bytes>),
-}
+    /// Whether nothing of it was handed out yet that is not still at hand: it can be sent (again).
+    pub fn can_rewind(&self) -> bool {
+        self.held.is_some() || matches!(self.body, Body::Memory(_))
+    }
 
-impl HttpBody for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// Starts again from the beginning, where [`Self::can_rewind`].
+    pub fn rewind(&mut self) {
+        self.taken = 0;
+        if let (Some(length), Body::Length(left)) = (self.held, &mut self.body) {
+            *left = length;
+        }
+        self.ended = self.announced == Some(0);
+    }
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Buffered(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Streamed(incoming, upload, copy) => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(context));
-                upload.pieces.set(upload.pieces.get() + 1);
-                let ended = frame.is_none() || incoming.is_end_stream();
-                Poll::Ready(match frame {
-                    Some(Err(error)) => {
-                        *copy = None;
-                        upload.broken.set(true);
-                        Some(Err(error.into()))
-                    }
-                    frame => {
-                        if let Some(copying) = copy
-                            && let Some(Ok(Some(data))) = frame
-                                .as_ref()
-                                .map(|frame| frame.as_ref().map(Frame::data_ref))
-                        {
-                            copying.push(data);
-                        }
-                        if ended {
-                            upload.end();
-                            if let Some(copying) = copy.take() {
-                                copying.complete();
-                            }
-                        }
-                        frame.map(|frame| frame.map_err(Into::into))
-                    }
+    /// Whether bytes are at hand, so that the next piece costs no waiting.
+    pub fn is_at_hand(&self) -> bool {
+        match (&self.body, &self.transport) {
+            (Body::Memory(_), _) => true,
+            (_, Transport::Wire { buffer, .. }) => buffer.data().len() > self.taken,
+            (Body::Frames(_, current), _) => !current.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The trailers, behind the last piece.
+    pub fn take_trailers(&mut self) -> Trailers {
+        std::mem::take(&mut self.trailers)
+    }
+
+    /// The next piece, waiting at most `patience` milliseconds for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`SourceError`].
+    pub async fn next(&mut self, patience: u64) -> Result<Piece<'_>, SourceError> {
+        if self.ended {
+            return Ok(Piece {
+                data: &[],
+                ended: true,
+                more: false,
+            });
+        }
+        match &mut self.body {
+            Body::Frames(..) => self.next_frame(patience).await,
+            Body::Memory(bytes) => {
+                self.taken = bytes.len();
+                self.ended = true;
+                Ok(Piece {
+                    data: bytes,
+                    ended: true,
+                    more: false,
                 })
             }
+            _ => self.next_of_wire(patience).await,
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Buffered(bytes) => bytes.is_none(),
-            Self::Streamed(incoming, ..) => incoming.is_end_stream(),
+    async fn next_of_wire(&mut self, patience: u64) -> Result<Piece<'_>, SourceError> {
+        let Transport::Wire { wire, buffer } = &mut self.transport else {
+            return Err(SourceError::Cut);
+        };
+        if self.held.is_none() {
+            buffer.consume(std::mem::take(&mut self.taken));
         }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Buffered(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        let (skip, length) = loop {
+            let data = &buffer.data()[self.taken..];
+            let step = match &mut self.body {
+                Body::Length(left) => {
+                    let length = (data.len() as u64).min(*left);
+                    *left -= length;
+                    self.ended = *left == 0;
+                    (length > 0).then_some((0, length as usize))
+                }
+                Body::Chunked(decoder) => match decoder.step(data) {
+                    Err(_) => return Err(SourceError::Malformed),
+                    Ok(Step::More { skip }) => {
+                        buffer.consume(skip);
+                        None
+                    }
+                    Ok(Step::End { skip }) => {
+                        (self.trailers, self.ended) = (decoder.take_trailers(), true);
+                        Some((skip, 0))
+                    }
+                    Ok(Step::Data { skip, length }) => {
+                        let end = decoder.end_at(&data[skip + length..]);
+                        self.ended = end.is_some();
+                        self.taken = end.unwrap_or(0);
+                        Some((skip, length))
+                    }
+                },
+                _ => (!data.is_empty()).then_some((0, data.len())),
+            };
+            if let Some(step) = step {
+                break step;
             }
-            Self::Streamed(incoming, ..) => incoming.size_hint(),
+            let filled = wire.fill(buffer, LARGEST, patience).await?;
+            if filled == 0 {
+                if !matches!(self.body, Body::UntilClose) {
+                    return Err(SourceError::Cut);
+                }
+                self.ended = true;
+                break (0, 0);
+            }
+        };
+        // What ends a chunked body was counted in already; a held body starts behind what was handed out of it.
+        let start = skip + if self.held.is_some() { self.taken } else { 0 };
+        self.taken += skip + length;
+        let data = buffer.data();
+        Ok(Piece {
+            more: !self.ended && data.len() > self.taken,
+            data: &data[start..start + length],
+            ended: self.ended,
+        })
+    }
+
+    async fn next_frame(&mut self, patience: u64) -> Result<Piece<'_>, SourceError> {
+        let Body::Frames(incoming, current) = &mut self.body else {
+            return Err(SourceError::Cut);
+        };
+        let frame = poll_fn(|context| Pin::new(&mut *incoming).poll_frame(context));
+        let frame = tokio::time::timeout(Duration::from_millis(patience), frame).await;
+        *current = Bytes::new();
+        match frame.map_err(|_| SourceError::Silent)? {
+            None => self.ended = true,
+            Some(Err(_)) => return Err(SourceError::Cut),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    *current = data;
+                    self.ended = incoming.is_end_stream();
+                }
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let kept = trailers
+                        .iter()
+                        .filter(|(name, _)| !is_forbidden_trailer(name.as_str().as_bytes()));
+                    self.trailers = kept
+                        .map(|(name, value)| {
+                            (name.as_str().as_bytes().into(), value.as_bytes().into())
+                        })
+                        .collect();
+                    self.ended = true;
+                }
+            },
         }
+        Ok(Piece {
+            data: current,
+            ended: self.ended,
+            more: false,
+        })
+    }
+
+    /// Waits until the sender has gone, behind the end of its body. What it sends meanwhile on an HTTP/1.1 connection (its next
+    /// request) is kept; when there is no room for more, its leaving is not seen.
+    pub async fn gone(&mut self) {
+        match &mut self.transport {
+            Transport::Stream(Some(departure)) => departure.wait().await,
+            Transport::Stream(None) => std::future::pending().await,
+            Transport::Wire { wire, buffer } => {
+                poll_fn(|context| {
+                    while !buffer.is_full(FIRST) {
+                        let filled = ready!(wire.poll_fill(context, buffer, FIRST));
+                        if !matches!(filled, Ok(1..)) {
+                            return std::task::Poll::Ready(());
+                        }
+                    }
+                    std::task::Poll::Pending
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Reads all of it, at most `limit` bytes; afterwards it can be sent as often as needed.
+    ///
+    /// # Errors
+    ///
+    /// `None` within the result: it is longer.
+    pub async fn read_whole(
+        &mut self,
+        limit: usize,
+        patience: u64,
+    ) -> Result<Option<Bytes>, SourceError> {
+        if self.announced.is_some_and(|length| length > limit as u64) {
+            return Ok(None);
+        }
+        let mut whole = Vec::with_capacity(self.announced.unwrap_or(0) as usize);
+        while !self.ended {
+            let piece = self.next(patience).await?;
+            if whole.len() + piece.data.len() > limit {
+                return Ok(None);
+            }
+            whole.extend_from_slice(piece.data);
+        }
+        self.settle();
+        let whole = Bytes::from(whole);
+        self.body = Body::Memory(whole.clone());
+        self.announced = Some(whole.len() as u64);
+        self.rewind();
+        Ok(Some(whole))
+    }
+
+    /// Drops from the buffer what was handed out.
+    fn settle(&mut self) {
+        if let Transport::Wire { buffer, .. } = &mut self.transport {
+            buffer.consume(std::mem::take(&mut self.taken));
+        }
+        self.held = None;
+    }
+
+    /// The exchange is over. Whether the body was read to its end, so that what follows it on the connection is the next message.
+    pub fn finish(mut self) -> bool {
+        if !matches!(self.body, Body::Memory(_)) {
+            self.settle();
+        }
+        self.ended
     }
 }
