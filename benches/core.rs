@@ -15,6 +15,7 @@ use pointsman::engine::snapshot::{Allocation, Serving};
 use pointsman::experiment::decision::{Decision, Reason};
 use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey, UnitHash};
 use pointsman::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRule};
+use pointsman::experiment::upstream::{HostRule, Protocol};
 use pointsman::experiment::{Arm, Experiment, Matcher, PathRule, UpstreamRule};
 use pointsman::policy::best::probability_best;
 use pointsman::policy::{Posterior, fixed::Fixed};
@@ -36,6 +37,10 @@ fn serving(count: usize) -> Serving {
                 endpoints: Vec::new(),
                 weight: 1.0,
                 prior: None,
+                protocol: Protocol::Auto,
+                host: HostRule::Keep,
+                path: None,
+                model: None,
             }
         })
         .collect();
@@ -72,11 +77,7 @@ fn serving(count: usize) -> Serving {
         policy: Arc::new(Fixed),
         floor: 0.0,
         warm_up: 0,
-        upstream: UpstreamRule {
-            connect_timeout: 1,
-            response_timeout: 1,
-            idle_timeout: 1,
-        },
+        upstream: UpstreamRule::default(),
     };
     Serving {
         experiment: Arc::new(experiment),

@@ -17,6 +17,7 @@ use pointsman::engine::keys::Subject;
 use pointsman::experiment::decision::{Decision, LoggedDecision, Reason};
 use pointsman::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
 use pointsman::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRule};
+use pointsman::experiment::upstream::{HostRule, Protocol};
 use pointsman::experiment::{Arm, Experiment, Matcher, PathRule, UpstreamRule};
 use pointsman::journal::Durability;
 use pointsman::learner::Learner;
@@ -59,6 +60,10 @@ fn experiment() -> Experiment {
             endpoints: Vec::new(),
             weight: 1.0,
             prior: None,
+            protocol: Protocol::Auto,
+            host: HostRule::Keep,
+            path: None,
+            model: None,
         }
     };
     Experiment {
@@ -94,11 +99,7 @@ fn experiment() -> Experiment {
         policy: Arc::new(Thompson::default()),
         floor: 0.01,
         warm_up: 0,
-        upstream: UpstreamRule {
-            connect_timeout: 1,
-            response_timeout: 1,
-            idle_timeout: 1,
-        },
+        upstream: UpstreamRule::default(),
     }
 }
 

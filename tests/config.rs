@@ -6,6 +6,9 @@
     reason = "helpers of tests fail the test"
 )]
 
+#[path = "config/upstream.rs"]
+mod upstream;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -498,13 +501,18 @@ const BAD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "\"http://127.0.0.1:9002\"",
-        "\"https://127.0.0.1\"",
-        &["over TLS are not supported"],
+        "\"https://user@127.0.0.1\"",
+        &["`https://user@127.0.0.1` is not an endpoint"],
+    ),
+    (
+        "\"http://127.0.0.1:9002\"",
+        "\"http://h:80\", \"http://h\"",
+        &["`http://h` is given twice"],
     ),
     (
         "\"http://127.0.0.1:9002\"",
         "\"127.0.0.1:9002\"",
-        &["http://HOST:PORT"],
+        &["http://HOST:PORT or https://HOST:PORT"],
     ),
     (
         "\"http://127.0.0.1:9002\"",

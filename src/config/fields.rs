@@ -1,8 +1,11 @@
 //! The keys of a policy file. Reading, the JSON Schema and the reference all come from these tables.
 
+mod upstream;
+
 use crate::document::{Default, Field, Kind, Range};
 use crate::experiment::context::MAX_DIMENSION;
 use crate::policy::prior;
+use upstream::{PROTOCOLS, REWRITE_PATH, UPSTREAM};
 
 const fn required(key: &'static str, kind: Kind, doc: &'static str) -> Field {
     Field {
@@ -96,7 +99,7 @@ pub const POLICY_FILE: &[Field] = &[
     off(
         "upstream",
         Kind::Table(UPSTREAM),
-        "Time-outs towards the arms.",
+        "How the arms are reached: time-outs, protocol, what is rewritten, limits, retries, health. Every key may be left out.",
     ),
 ];
 
@@ -367,7 +370,7 @@ const ARM: &[Field] = &[
     required(
         "endpoints",
         Kind::Texts,
-        "Replicas of this arm as http://HOST:PORT, balanced by least requests in flight.",
+        "Replicas of this arm as http://HOST:PORT or https://HOST:PORT (port 80 or 443 if left out), balanced by least requests in flight.",
     ),
     optional(
         "weight",
@@ -392,25 +395,27 @@ const ARM: &[Field] = &[
         "\"\"",
         "A changed version is a new model behind the same name: it starts a new posterior.",
     ),
-];
-
-const UPSTREAM: &[Field] = &[
-    optional(
-        "connect_timeout",
-        Kind::Duration { zero: false },
-        "\"1s\"",
-        "Time to connect to an endpoint.",
+    depends(
+        "protocol",
+        PROTOCOLS,
+        "[upstream]'s",
+        "What is spoken with this arm's endpoints.",
     ),
-    optional(
-        "response_timeout",
-        Kind::Duration { zero: false },
-        "\"60s\"",
-        "Time from the end of the request to the head of the response; 504 after that. Also the longest silence within a request: 408 after that.",
+    depends(
+        "host",
+        Kind::Text,
+        "[upstream]'s",
+        "The host that this arm's endpoints see: \"keep\", \"endpoint\" or a host.",
     ),
-    optional(
-        "idle_timeout",
-        Kind::Duration { zero: false },
-        "\"60s\"",
-        "Longest silence within a response.",
+    depends(
+        "rewrite_path",
+        Kind::Table(REWRITE_PATH),
+        "[upstream]'s",
+        "What becomes of the path on the way to this arm. { from = \"/\", to = \"/\" } changes nothing.",
+    ),
+    off(
+        "model",
+        Kind::Text,
+        "What replaces the text at model_field of [upstream] in requests to this arm. Other arms get what the client wrote.",
     ),
 ];

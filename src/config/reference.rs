@@ -80,6 +80,9 @@ fn value(kind: Kind) -> Value {
         }
         Kind::Duration { .. } => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Integers(low, high) => {
+            json!({ "type": "array", "items": { "type": "integer", "minimum": low, "maximum": high } })
+        }
         Kind::TextMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Kind::Table(fields) => object(fields),
         Kind::Tables(fields) => json!({ "type": "array", "items": object(fields) }),
@@ -170,20 +173,25 @@ pub fn settings_reference() -> String {
 
 /// Adds a section of a reference to `page` and, after it, the sections within it.
 pub fn section(page: &mut String, title: &str, doc: &str, fields: &'static [Field]) {
+    section_within(page, title, doc, fields, "");
+}
+
+/// `path` is what the tables within it are called by, with a dot at its end; of the top of a file it is empty.
+fn section_within(page: &mut String, title: &str, doc: &str, fields: &'static [Field], path: &str) {
     page.push_str(&format!("\n## {title}\n\n"));
     if !doc.is_empty() {
         page.push_str(&format!("{doc}\n\n"));
     }
     rows(page, fields);
     for field in fields {
-        match field.kind {
-            Kind::Table(inner) => section(page, &format!("`[{}]`", field.key), field.doc, inner),
-            Kind::Tables(inner) => section(page, &format!("`[[{}]]`", field.key), field.doc, inner),
-            Kind::PerKey(Kind::Table(inner)) => {
-                section(page, &format!("`[{}.NAME]`", field.key), field.doc, inner);
-            }
-            _ => {}
-        }
+        let name = format!("{path}{}", field.key);
+        let (title, inner) = match field.kind {
+            Kind::Table(inner) => (format!("`[{name}]`"), inner),
+            Kind::Tables(inner) => (format!("`[[{name}]]`"), inner),
+            Kind::PerKey(Kind::Table(inner)) => (format!("`[{name}.NAME]`"), *inner),
+            _ => continue,
+        };
+        section_within(page, &title, field.doc, inner, &format!("{name}."));
     }
 }
 

@@ -33,6 +33,8 @@ pub enum Kind {
     },
     /// A list of texts.
     Texts,
+    /// A list of whole numbers in this range, both ends included.
+    Integers(i64, i64),
     /// A table from any key to a text.
     TextMap,
     /// A table with these fields.
@@ -173,6 +175,9 @@ impl Kind {
                 "a duration above zero such as \"10m\" (ms, s, m, h, d)".to_owned()
             }
             Self::Texts => "a list of texts".to_owned(),
+            Self::Integers(low, high) => {
+                format!("a list of whole numbers from {low} to {high}")
+            }
             Self::TextMap => "a table of texts, as in { key = \"value\" }".to_owned(),
             Self::Table(fields) => format!("a table with {}", quoted(&keys(fields))),
             Self::Tables(_) => "an array of tables".to_owned(),

@@ -192,6 +192,13 @@ impl<'d> Section<'d> {
             .collect()
     }
 
+    /// A list of whole numbers in their range; `None` where there is none, or where one is not.
+    pub fn integers(&self, key: &str) -> Option<Vec<i64>> {
+        let (kind, value) = (self.field(key)?.kind, self.value(key)?.get_ref());
+        let items = value.as_array().filter(|_| fits(&kind, value))?;
+        items.iter().map(|item| integer(item.get_ref())).collect()
+    }
+
     /// Reports an error at item `index` of the list at `key`.
     pub fn reject_item(
         &self,
@@ -427,6 +434,10 @@ fn fits(kind: &Kind, value: &DeValue<'_>) -> bool {
             .and_then(parse_duration)
             .is_some_and(|millis| *zero || millis > 0),
         Kind::Texts => texts(value.as_array()),
+        Kind::Integers(low, high) => value.as_array().is_some_and(|array| {
+            let whole = |item| integer(item).is_some_and(|item| (low..=high).contains(&&item));
+            array.iter().all(|item| whole(item.get_ref()))
+        }),
         Kind::TextMap => value
             .as_table()
             .is_some_and(|table| table.iter().all(|(_, value)| value.get_ref().is_str())),

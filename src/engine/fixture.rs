@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::snapshot::{Allocation, Serving};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::{Aggregate, Goal, Learn, RewardKind, RewardRule};
+use crate::experiment::upstream::{HostRule, Protocol};
 use crate::experiment::{Arm, Experiment, Matcher, PathRule, UpstreamRule};
 use crate::policy::Policy;
 
@@ -20,6 +21,10 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
             endpoints: Vec::new(),
             weight: *weight,
             prior: None,
+            protocol: Protocol::Auto,
+            host: HostRule::Keep,
+            path: None,
+            model: None,
         }
     };
     Experiment {
@@ -54,11 +59,7 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
         policy,
         floor: 0.0,
         warm_up: 0,
-        upstream: UpstreamRule {
-            connect_timeout: 1,
-            response_timeout: 1,
-            idle_timeout: 1,
-        },
+        upstream: UpstreamRule::default(),
         name,
     }
 }

@@ -8,6 +8,7 @@ pub mod decision;
 pub mod id;
 pub mod reward;
 pub mod shadow;
+pub mod upstream;
 
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use context::ContextRule;
 use id::{ArmId, ExperimentId, Name, PolicyVersion};
 use reward::{LabelRule, RewardKind, RewardRule};
 use shadow::ShadowRule;
+
+pub use upstream::{Endpoint, UpstreamRule};
+use upstream::{HostRule, PathRewrite, Protocol};
 
 /// A validated policy file.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub struct Experiment {
     pub floor: f64,
     /// An arm is warm after this many credited decisions.
     pub warm_up: u64,
-    /// Time-outs towards the arms.
+    /// How the arms are reached.
     pub upstream: UpstreamRule,
 }
 
@@ -102,25 +106,14 @@ pub struct Arm {
     pub weight: f64,
     /// What an offline evaluation already knows of it.
     pub prior: Option<ArmPrior>,
-}
-
-/// Where an arm is reached. Only `http://` so far.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(formatter, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(formatter, "{}:{}", self.host, self.port)
-        }
-    }
+    /// What is spoken with its endpoints: its own, else the experiment's. So are the next two.
+    pub protocol: Protocol,
+    /// Which `Host` its endpoints see.
+    pub host: HostRule,
+    /// What becomes of the path.
+    pub path: Option<PathRewrite>,
+    /// What replaces the text at the experiment's `model_field`.
+    pub model: Option<String>,
 }
 
 /// A path, exact or as a prefix by segment.
@@ -183,15 +176,4 @@ pub struct UnitRule {
     pub reallocate: u64,
     /// A new one randomises all units anew.
     pub salt: String,
-}
-
-/// `[upstream]`, validated; milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpstreamRule {
-    /// Time to connect.
-    pub connect_timeout: u64,
-    /// Time from the request's end to the response's head; also the longest silence within a request.
-    pub response_timeout: u64,
-    /// Longest silence within a response's body.
-    pub idle_timeout: u64,
 }

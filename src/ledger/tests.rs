@@ -15,6 +15,7 @@ use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKe
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
+use crate::experiment::upstream::{HostRule, Protocol};
 use crate::experiment::{Arm, Matcher, PathRule, UpstreamRule};
 use crate::journal::memory::{Faults, MemoryStorage};
 use crate::policy::{ArmEvidence, Evidence, Policy, Posterior};
@@ -97,17 +98,17 @@ pub(crate) fn experiment(called: &str, text: &str, arms: &[&str]) -> Experiment 
                 endpoints: Vec::new(),
                 weight: 1.0,
                 prior: None,
+                protocol: Protocol::Auto,
+                host: HostRule::Keep,
+                path: None,
+                model: None,
             })
             .collect(),
         baseline: 0,
         policy: Arc::new(Greedy),
         floor: 0.0,
         warm_up: 0,
-        upstream: UpstreamRule {
-            connect_timeout: 1,
-            response_timeout: 1,
-            idle_timeout: 1,
-        },
+        upstream: UpstreamRule::default(),
         name: name_,
     }
 }

@@ -1,16 +1,23 @@
 //! `[[arm]]`: names, endpoints, priors.
 
+use super::upstream;
 use crate::document::Section;
 use crate::experiment::id::{ArmId, Name};
 use crate::experiment::reward::RewardKind;
-use crate::experiment::{Arm, Endpoint};
+use crate::experiment::{Arm, Endpoint, Matcher, UpstreamRule};
 use crate::policy::prior;
 
-pub(super) fn arm(
-    section: &Section<'_>,
-    experiment: Option<&Name>,
-    reward: Option<RewardKind>,
-) -> Option<Arm> {
+/// What the rest of the file says; `None` where it is wrong, which is told already.
+pub(super) struct Facts<'a> {
+    pub(super) experiment: Option<&'a Name>,
+    pub(super) reward: Option<RewardKind>,
+    pub(super) matcher: Option<&'a Matcher>,
+    pub(super) upstream: &'a UpstreamRule,
+    /// Whether `[upstream]` has a `model_field`, rightly or wrongly.
+    pub(super) has_model_field: bool,
+}
+
+pub(super) fn arm(section: &Section<'_>, facts: &Facts<'_>) -> Option<Arm> {
     let name = section.string("name").and_then(|text| {
         Name::new(text)
             .map_err(|error| {
@@ -19,9 +26,14 @@ pub(super) fn arm(
             .ok()
     });
     let endpoints = endpoints(section);
-    let prior = reward.and_then(|reward| prior::read(section, "prior", reward));
+    let prior = facts
+        .reward
+        .and_then(|reward| prior::read(section, "prior", reward));
+    let (protocol, host) = (upstream::protocol(section), upstream::host(section));
+    let path = upstream::rewrite_path(section, facts.matcher);
+    let model = model(section, facts.has_model_field);
     let version = section.string("version").unwrap_or_default().to_owned();
-    let (experiment, name) = (experiment?, name?);
+    let (experiment, name) = (facts.experiment?, name?);
     Some(Arm {
         id: ArmId::of(experiment, &name, &version),
         name,
@@ -29,7 +41,30 @@ pub(super) fn arm(
         endpoints: endpoints?,
         weight: section.number("weight").unwrap_or(1.0),
         prior,
+        protocol: protocol.unwrap_or(facts.upstream.protocol),
+        host: host.unwrap_or_else(|| facts.upstream.host.clone()),
+        path: path.or_else(|| facts.upstream.path.clone()),
+        model,
     })
+}
+
+fn model(section: &Section<'_>, has_model_field: bool) -> Option<String> {
+    let model = section.string("model")?;
+    if model.is_empty() {
+        section.reject(
+            "model",
+            "`model` is empty",
+            "name the model as this arm's endpoints know it, or leave it out",
+        );
+    }
+    if !has_model_field {
+        section.reject_key(
+            "model",
+            "`model` needs `model_field` in [upstream]",
+            "say where in the body it stands, as in model_field = \"/model\"",
+        );
+    }
+    Some(model.to_owned())
 }
 
 fn endpoints(section: &Section<'_>) -> Option<Vec<Endpoint>> {
@@ -44,7 +79,7 @@ fn endpoints(section: &Section<'_>) -> Option<Vec<Endpoint>> {
     }
     let mut endpoints = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        match endpoint(text) {
+        match Endpoint::parse(text) {
             Ok(endpoint) if endpoints.contains(&endpoint) => {
                 section.reject_item(
                     "endpoints",
@@ -63,41 +98,4 @@ fn endpoints(section: &Section<'_>) -> Option<Vec<Endpoint>> {
         }
     }
     (endpoints.len() == texts.len() && !endpoints.is_empty()).then_some(endpoints)
-}
-
-/// `http://HOST[:PORT]`, with an optional final slash.
-fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
-    const FORM: &str = "an endpoint is http://HOST:PORT, without a path";
-    let rest = match text.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => {
-            return Err(
-                "endpoints over TLS are not supported by this version; use http://HOST:PORT",
-            );
-        }
-        _ => return Err(FORM),
-    };
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(literal) => literal.split_once(']').ok_or(FORM)?,
-        None => authority
-            .find(':')
-            .map_or((authority, ""), |colon| authority.split_at(colon)),
-    };
-    let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(FORM)?,
-        None if port.is_empty() => 80,
-        None => return Err(FORM),
-    };
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || ".-_:".contains(letter);
-    if host.is_empty()
-        || !host.chars().all(plain)
-        || (host.contains(':') && !authority.starts_with('['))
-    {
-        return Err(FORM);
-    }
-    Ok(Endpoint {
-        host: host.to_owned(),
-        port,
-    })
 }

@@ -5,6 +5,7 @@ mod context;
 mod policy;
 mod sections;
 mod shadow;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -13,7 +14,6 @@ use super::settings::Settings;
 use super::{fields, matching};
 use crate::document::{Document, Problem, Problems, Section};
 use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
-use crate::experiment::reward::RewardKind;
 use crate::experiment::{Arm, Experiment, UpstreamRule};
 use arm::arm;
 use sections::{label, reward, reward_key, unit};
@@ -139,10 +139,27 @@ impl File<'_> {
         let label = top
             .section("label")
             .map(|section| label(&section, reward.as_ref().map(|reward| reward.kind)));
-        let upstream = self.upstream();
         let kind = reward.as_ref().map(|reward| reward.kind);
         let alternatives = top.sections("arm");
-        let arms = self.arms(&alternatives, name.as_ref(), kind);
+        let reach = top.section("upstream");
+        let upstream = reach
+            .as_ref()
+            .map_or_else(UpstreamRule::default, |section| {
+                upstream::read(section, matcher.as_ref())
+            });
+        let facts = arm::Facts {
+            experiment: name.as_ref(),
+            reward: kind,
+            matcher: matcher.as_ref(),
+            upstream: &upstream,
+            has_model_field: reach
+                .as_ref()
+                .is_some_and(|section| section.has("model_field")),
+        };
+        let arms = self.arms(&alternatives, &facts);
+        if let (Some(section), Some((arms, _))) = (&reach, &arms) {
+            upstream::check_arms(section, &upstream, arms);
+        }
         let policy = self.policy(rewards.as_ref(), kind, &alternatives);
         let shadow = top.section("shadow").map(|section| {
             let facts = shadow::Facts {
@@ -220,27 +237,7 @@ impl File<'_> {
         }
     }
 
-    fn upstream(&self) -> UpstreamRule {
-        let section = self.section.section("upstream");
-        let millis = |key, default| {
-            section
-                .as_ref()
-                .and_then(|section| section.duration(key))
-                .unwrap_or(default)
-        };
-        UpstreamRule {
-            connect_timeout: millis("connect_timeout", 1_000),
-            response_timeout: millis("response_timeout", 60_000),
-            idle_timeout: millis("idle_timeout", 60_000),
-        }
-    }
-
-    fn arms(
-        &self,
-        sections: &[Section<'_>],
-        experiment: Option<&Name>,
-        reward: Option<RewardKind>,
-    ) -> Option<(Vec<Arm>, usize)> {
+    fn arms(&self, sections: &[Section<'_>], facts: &arm::Facts<'_>) -> Option<(Vec<Arm>, usize)> {
         let top = &self.section;
         let limit = self.settings.limits.arms;
         if top.has("arm") && sections.is_empty() {
@@ -260,10 +257,7 @@ impl File<'_> {
                 "leave some out",
             );
         }
-        let arms: Vec<Option<Arm>> = sections
-            .iter()
-            .map(|section| arm(section, experiment, reward))
-            .collect();
+        let arms: Vec<Option<Arm>> = sections.iter().map(|section| arm(section, facts)).collect();
         for (index, arm) in arms.iter().enumerate() {
             let Some(arm) = arm else { continue };
             let earlier = arms[..index].iter().flatten();

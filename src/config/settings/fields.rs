@@ -189,16 +189,50 @@ const LIMITS: &[Field] = &[
         "10000",
         "Open client connections; above, new ones are closed at once.",
     ),
+    size(
+        "in_flight",
+        "10000",
+        "Requests in flight, of all workers; above, new ones are answered 503 with Retry-After at once.",
+    ),
+    size(
+        "buffered_bytes",
+        "268435456",
+        "Bytes of bodies that all workers hold in memory: because a value in them is asked for, for retries and for shadows. Above, what would need more is answered 503 with Retry-After, or goes without retry and shadow. At least buffered_body.",
+    ),
+    field(
+        "streams",
+        Kind::Integer(1, 65_535),
+        "128",
+        "HTTP/2 streams open at a time on one client connection.",
+    ),
+    field(
+        "upstream_idle",
+        Kind::Integer(0, 100_000),
+        "256",
+        "Idle connections that each worker keeps to one endpoint.",
+    ),
     field(
         "headers",
         Kind::Integer(1, 10_000),
         "100",
-        "Headers of a request; 431 above. Another value than 100 costs an allocation a request.",
+        "Headers of a request; 431 above.",
     ),
     size(
         "header_bytes",
         "65536",
         "Bytes of a request's head; 431 above.",
+    ),
+    field(
+        "response_headers",
+        Kind::Integer(1, 10_000),
+        "256",
+        "Headers of an endpoint's response; more are the arm's failure.",
+    ),
+    field(
+        "response_header_bytes",
+        Kind::Integer(8_192, 1 << 30),
+        "65536",
+        "Bytes of the head of an endpoint's response; more are the arm's failure.",
     ),
     field(
         "header_timeout",
@@ -212,7 +246,81 @@ const LIMITS: &[Field] = &[
         "\"30s\"",
         "Time for the whole body of a post of rewards or decisions, and of a request in whose body a value is asked for; 408 after that.",
     ),
+    field(
+        "keep_alive_timeout",
+        Kind::Duration { zero: false },
+        "\"60s\"",
+        "How long a client's connection may be idle after a request.",
+    ),
+    field(
+        "progress_timeout",
+        Kind::Duration { zero: false },
+        "\"30s\"",
+        "How long a client may send nothing of a request's body, or take nothing of a response, before its request is given up.",
+    ),
 ];
+
+const TLS: &[Field] = &[
+    field(
+        "certificate",
+        Kind::Text,
+        "\"\"",
+        "PEM file of the certificate and its chain. With key, clients speak TLS with the proxy (and api) listener, and HTTP/2 or HTTP/1.1 by ALPN. Empty: no TLS.",
+    ),
+    field(
+        "key",
+        Kind::Text,
+        "\"\"",
+        "PEM file of the certificate's private key. Changed files are read anew without a restart.",
+    ),
+    field(
+        "client_ca",
+        Kind::Text,
+        "\"\"",
+        "PEM file of the authorities by which certificates of clients are verified. Empty: clients are not asked for one.",
+    ),
+    field(
+        "client_certificate",
+        Kind::Choice(&["required", "optional"]),
+        "\"required\"",
+        "With client_ca: whether a client without a certificate is turned away. One with a wrong certificate always is.",
+    ),
+];
+
+const FORWARDING: &[Field] = &[
+    field(
+        "mode",
+        Kind::Choice(&["append", "replace", "off"]),
+        "\"append\"",
+        "\"append\": the client's address is added to what the request says already, as behind another proxy. \"replace\": what it says is dropped first, as where clients connect directly. \"off\": passed on as it is.",
+    ),
+    field(
+        "headers",
+        Kind::Choice(&["x-forwarded", "forwarded", "both"]),
+        "\"x-forwarded\"",
+        "\"x-forwarded\": X-Forwarded-For, -Proto and -Host. \"forwarded\": Forwarded (RFC 7239).",
+    ),
+    field(
+        "via",
+        Kind::Boolean,
+        "false",
+        "true: adds `Via: 1.1 pointsman`.",
+    ),
+];
+
+const TAKE_OVER: &[Field] = &[Field {
+    key: "socket",
+    kind: Kind::Text,
+    default: Default::Depends("\"<data.dir>/take-over.sock\""),
+    doc: "The Unix socket on which a running process hands its listeners to a successor that is started with --take-over.",
+}];
+
+const DEFAULT: &[Field] = &[field(
+    "upstream",
+    Kind::Text,
+    "\"\"",
+    "Requests that match no experiment are passed through to this http://HOST:PORT or https://HOST:PORT, without a decision. Empty: they are a 404.",
+)];
 
 const RELOAD: &[Field] = &[field(
     "poll",
@@ -263,6 +371,24 @@ pub const FIELDS: &[Field] = &[
         doc: "Who may do what.",
     },
     Field {
+        key: "tls",
+        kind: Kind::Table(TLS),
+        default: Default::Off,
+        doc: "TLS to clients.",
+    },
+    Field {
+        key: "forwarding",
+        kind: Kind::Table(FORWARDING),
+        default: Default::Off,
+        doc: "What endpoints are told of the client.",
+    },
+    Field {
+        key: "default",
+        kind: Kind::Table(DEFAULT),
+        default: Default::Off,
+        doc: "What becomes of requests that match no experiment.",
+    },
+    Field {
         key: "limits",
         kind: Kind::Table(LIMITS),
         default: Default::Off,
@@ -279,5 +405,11 @@ pub const FIELDS: &[Field] = &[
         kind: Kind::Table(SHUTDOWN),
         default: Default::Off,
         doc: "How the server ends.",
+    },
+    Field {
+        key: "take_over",
+        kind: Kind::Table(TAKE_OVER),
+        default: Default::Off,
+        doc: "How a running process is replaced.",
     },
 ];

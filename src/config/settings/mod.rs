@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::engine::fold;
+use crate::experiment::Endpoint;
 use crate::journal::Durability;
 
 pub use fields::FIELDS;
@@ -23,12 +24,20 @@ pub struct Settings {
     pub data: Data,
     /// `[auth]`
     pub auth: Auth,
+    /// `[tls]`, if there is a certificate.
+    pub tls: Option<Tls>,
+    /// `[forwarding]`
+    pub forwarding: Forwarding,
+    /// `[default] upstream`: where requests go that match nothing.
+    pub default_upstream: Option<Endpoint>,
     /// `[limits]`
     pub limits: Limits,
     /// `[reload]`
     pub reload: Reload,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[take_over]`
+    pub take_over: TakeOver,
 }
 
 /// Where the server listens.
@@ -101,6 +110,68 @@ impl Auth {
     }
 }
 
+/// TLS to clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file of certificate and chain.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+    /// PEM file of the authorities by which clients are verified; `None`: they are not asked.
+    pub client_ca: Option<PathBuf>,
+    /// With `client_ca`: whether a client must have a certificate.
+    pub client_required: bool,
+}
+
+/// What endpoints are told of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarding {
+    /// What becomes of what the request says already.
+    pub mode: ForwardingMode,
+    /// Which headers say it.
+    pub style: ForwardingStyle,
+    /// Whether `Via` is added.
+    pub via: bool,
+}
+
+/// What becomes of forwarding headers that a request has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardingMode {
+    /// The client is added to them.
+    Append,
+    /// They are dropped first.
+    Replace,
+    /// They are passed on as they are, and nothing is added.
+    Off,
+}
+
+/// Which headers tell of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardingStyle {
+    /// `X-Forwarded-For`, `-Proto` and `-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// All of them.
+    Both,
+}
+
+/// How a running process is replaced.
+#[derive(Debug, Clone)]
+pub struct TakeOver {
+    /// The socket, if not in the data directory.
+    pub socket: Option<PathBuf>,
+}
+
+impl TakeOver {
+    /// The path of the socket.
+    pub fn socket_path(&self, data: &Path) -> PathBuf {
+        self.socket
+            .clone()
+            .unwrap_or_else(|| data.join("take-over.sock"))
+    }
+}
+
 /// Bounds. Sizes in bytes, times in milliseconds.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -138,14 +209,30 @@ pub struct Limits {
     pub journal_queue: usize,
     /// Open client connections.
     pub connections: usize,
+    /// Requests in flight, of all workers.
+    pub in_flight: usize,
+    /// Bodies in memory, of all workers.
+    pub buffered_bytes: usize,
+    /// HTTP/2 streams of one client connection.
+    pub streams: usize,
+    /// Idle connections to one endpoint, for each worker.
+    pub upstream_idle: usize,
     /// Headers of a request.
     pub headers: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,
+    /// Headers of a response.
+    pub response_headers: usize,
+    /// Bytes of a response's head.
+    pub response_header_bytes: usize,
     /// Time for a request's head.
     pub header_timeout: u64,
     /// Time for a request's body that is read whole.
     pub body_timeout: u64,
+    /// How long a client's connection may be idle between requests.
+    pub keep_alive_timeout: u64,
+    /// How long a client may make no progress within a request or a response.
+    pub progress_timeout: u64,
 }
 
 impl Limits {

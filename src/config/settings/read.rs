@@ -3,9 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Auth, Data, FIELDS, Limits, Listen, Reload, Settings, Shutdown, Workers};
+use super::{
+    Auth, Data, FIELDS, Forwarding, ForwardingMode, ForwardingStyle, Limits, Listen, Reload,
+    Settings, Shutdown, TakeOver, Tls, Workers,
+};
 use crate::document::{Default, Document, Kind, Problem, Problems, Section};
+use crate::experiment::Endpoint;
 use crate::journal::Durability;
+
+/// A year: a longer time is a slip, and clocks need not bear it.
+const MAX_TIME: u64 = 365 * 86_400_000;
+/// A path of a Unix socket has to fit into 108 bytes with a zero at its end.
+const MAX_SOCKET: usize = 107;
 
 /// Reads the settings: `text` of `file`, overridden by `overrides` of the form (`listen.proxy`, value), the strongest last.
 ///
@@ -181,6 +190,9 @@ impl<'d> Reading<'d> {
                 "name the folder that the journal is kept in",
             );
         }
+        let tls = self.tls();
+        let (default_upstream, take_over) = (self.default_upstream(), self.take_over());
+        let limits = self.limits();
         let fsync = if self.string("data", "fsync")? == "none" {
             Durability::None
         } else {
@@ -199,7 +211,7 @@ impl<'d> Reading<'d> {
                 segment_age: self.duration("data", "segment_age")?,
                 checkpoint_every: self.duration("data", "checkpoint_every")?,
             },
-            limits: self.limits()?,
+            limits: limits?,
             reload: Reload {
                 poll: self.duration("reload", "poll")?,
             },
@@ -207,6 +219,10 @@ impl<'d> Reading<'d> {
                 drain_delay: self.duration("shutdown", "drain_delay")?,
                 drain_timeout: self.duration("shutdown", "drain_timeout")?,
             },
+            tls,
+            forwarding: self.forwarding()?,
+            default_upstream,
+            take_over,
             listen: listen?,
             auth: auth?,
         })
@@ -286,9 +302,120 @@ impl<'d> Reading<'d> {
         }
     }
 
-    fn limits(&self) -> Option<Limits> {
+    /// A file; `None` where its name is empty.
+    fn file(&self, section: &str, key: &str) -> Option<PathBuf> {
+        let text = self.string(section, key)?;
+        (!text.is_empty()).then(|| PathBuf::from(text))
+    }
+
+    fn tls(&self) -> Option<Tls> {
+        let [certificate, key, client_ca] =
+            ["certificate", "key", "client_ca"].map(|key| self.file("tls", key));
+        let reject = |key: &str, message: &str, help: &str| {
+            if let Some(layer) = self.layer("tls", key) {
+                layer.reject(key, message, help);
+            }
+        };
+        let both = "give the PEM files of the certificate and of its key, or neither";
+        match (&certificate, &key) {
+            (Some(_), None) => reject("certificate", "`certificate` needs `key`", both),
+            (None, Some(_)) => reject("key", "`key` needs `certificate`", both),
+            (None, None) if client_ca.is_some() => reject(
+                "client_ca",
+                "`client_ca` needs `certificate` and `key`: without TLS no client shows a certificate",
+                both,
+            ),
+            _ => {}
+        }
+        let client_required = self.string("tls", "client_certificate") != Some("optional");
+        if !client_required && client_ca.is_none() {
+            reject(
+                "client_certificate",
+                "`client_certificate` says nothing without `client_ca`",
+                "name the authorities in `client_ca`, or leave it out",
+            );
+        }
+        Some(Tls {
+            certificate: certificate?,
+            key: key?,
+            client_ca,
+            client_required,
+        })
+    }
+
+    fn forwarding(&self) -> Option<Forwarding> {
+        let mode = match self.string("forwarding", "mode")? {
+            "replace" => ForwardingMode::Replace,
+            "off" => ForwardingMode::Off,
+            _ => ForwardingMode::Append,
+        };
+        let style = match self.string("forwarding", "headers")? {
+            "forwarded" => ForwardingStyle::Forwarded,
+            "both" => ForwardingStyle::Both,
+            _ => ForwardingStyle::XForwarded,
+        };
+        let via = self.boolean("forwarding", "via")?;
+        Some(Forwarding { mode, style, via })
+    }
+
+    fn default_upstream(&self) -> Option<Endpoint> {
+        let layer = self.layer("default", "upstream")?;
+        let text = layer.string("upstream").filter(|text| !text.is_empty())?;
+        Endpoint::parse(text)
+            .map_err(|help| {
+                layer.reject("upstream", format!("`{text}` is not an endpoint"), help);
+            })
+            .ok()
+    }
+
+    fn take_over(&self) -> TakeOver {
+        let socket = self.file("take_over", "socket");
+        if let (Some(path), Some(layer)) = (&socket, self.layer("take_over", "socket"))
+            && path.as_os_str().len() > MAX_SOCKET
+        {
+            layer.reject(
+                "socket",
+                format!("`socket` has {} bytes", path.as_os_str().len()),
+                format!("the path of a Unix socket has at most {MAX_SOCKET}: choose a shorter one"),
+            );
+        }
+        TakeOver { socket }
+    }
+
+    /// More in one body than in all of them could never be had.
+    fn check_buffers(&self) {
         let count = |key| self.count("limits", key);
-        let duration = |key| self.duration("limits", key);
+        if let (Some(body), Some(all)) = (count("buffered_body"), count("buffered_bytes"))
+            && body > all
+            && let Some(layer) = self.layer("limits", "buffered_bytes")
+        {
+            layer.reject(
+                "buffered_bytes",
+                format!(
+                    "one body may have {body} bytes (`buffered_body`), all together only {all}"
+                ),
+                "raise `buffered_bytes`, or lower `buffered_body`",
+            );
+        }
+    }
+
+    /// A time of `[limits]`, at most a year.
+    fn limit(&self, key: &str) -> Option<u64> {
+        let time = self.duration("limits", key)?;
+        if let Some(layer) = self.layer("limits", key).filter(|_| time > MAX_TIME) {
+            layer.reject(
+                key,
+                format!("`{key}` is longer than a year"),
+                "it is at most \"365d\"",
+            );
+        }
+        Some(time)
+    }
+
+    fn limits(&self) -> Option<Limits> {
+        self.check_buffers();
+        let count = |key| self.count("limits", key);
+        let duration = |key| self.limit(key);
         Some(Limits {
             policy_file: count("policy_file")?,
             policy_files: count("policy_files")?,
@@ -307,106 +434,21 @@ impl<'d> Reading<'d> {
             json_depth: count("json_depth")?,
             journal_queue: count("journal_queue")?,
             connections: count("connections")?,
+            in_flight: count("in_flight")?,
+            buffered_bytes: count("buffered_bytes")?,
+            streams: count("streams")?,
+            upstream_idle: count("upstream_idle")?,
             headers: count("headers")?,
             header_bytes: count("header_bytes")?,
+            response_headers: count("response_headers")?,
+            response_header_bytes: count("response_header_bytes")?,
             header_timeout: duration("header_timeout")?,
             body_timeout: duration("body_timeout")?,
+            keep_alive_timeout: duration("keep_alive_timeout")?,
+            progress_timeout: duration("progress_timeout")?,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn over(path: &str, value: &str) -> (String, String) {
-        (path.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn an_empty_file_gives_the_documented_defaults() {
-        let settings = parse("pointsman.toml", "", &[]).unwrap();
-        assert_eq!(settings.listen.proxy.to_string(), "0.0.0.0:8080");
-        assert_eq!(settings.listen.admin.to_string(), "127.0.0.1:9901");
-        assert_eq!(
-            settings.auth.secret_path(&settings.data.dir),
-            Path::new("data/secret")
-        );
-        assert_eq!(
-            (settings.limits.reward_body, settings.limits.reward_items),
-            (4 << 20, 10_000)
-        );
-        assert_eq!(
-            (
-                settings.shutdown.drain_delay,
-                settings.shutdown.drain_timeout
-            ),
-            (5_000, 25_000)
-        );
-        assert_eq!(settings.data.fsync, Durability::Group);
-    }
-
-    #[test]
-    fn flags_beat_the_environment_which_beats_the_file() {
-        let text =
-            "[listen]\nproxy = \"1.1.1.1:1\"\nadmin = \"127.0.0.1:1\"\n[workers]\ncount = 1\n";
-        let environment = from_environment(|name| match name {
-            "POINTSMAN_LISTEN_PROXY" => Some("2.2.2.2:2".to_owned()),
-            "POINTSMAN_WORKERS_COUNT" => Some("2".to_owned()),
-            _ => None,
-        });
-        let overrides = [environment, vec![over("listen.proxy", "3.3.3.3:3")]].concat();
-        let settings = parse("pointsman.toml", text, &overrides).unwrap();
-        assert_eq!(settings.listen.proxy.to_string(), "3.3.3.3:3");
-        assert_eq!(settings.listen.admin.to_string(), "127.0.0.1:1");
-        assert_eq!(settings.workers.count, 2);
-    }
-
-    #[test]
-    fn every_problem_is_told_with_its_place() {
-        let text = "[listen]\nproxy = \"nowhere\"\n[workers]\ncuont = 2\n[limits]\narms = 0\n";
-        let problems = parse(
-            "pointsman.toml",
-            text,
-            &[over("shutdown.drain_delay", "soon")],
-        )
-        .unwrap_err();
-        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(problems.len(), 4, "{shown:#?}");
-        assert!(
-            shown
-                .iter()
-                .any(|text| text.contains("pointsman.toml:4:1")
-                    && text.contains("did you mean `count`")),
-            "{shown:#?}"
-        );
-        assert!(
-            shown
-                .iter()
-                .any(|text| text.contains("shutdown.drain_delay:1:")),
-            "{shown:#?}"
-        );
-    }
-
-    #[test]
-    fn an_override_cannot_bring_keys_of_its_own() {
-        assert!(parse("f", "", &[over("workers.count", "1\n[auth]\nopen = true")]).is_err());
-        assert!(parse("f", "", &[over("auth.open", "true\n")]).is_err());
-        assert!(parse("f", "", &[over("auth.client_token", "a b")]).is_err());
-        let settings = parse("f", "", &[over("auth.client_token", "s3cret")]).unwrap();
-        assert!(!format!("{settings:?}").contains("s3cret"));
-    }
-
-    #[test]
-    fn an_open_admin_listener_needs_a_token() {
-        let bare = "[listen]\nadmin = \"0.0.0.0:9901\"\n";
-        assert!(
-            parse("f", bare, &[]).unwrap_err()[0]
-                .to_string()
-                .contains("admin_token")
-        );
-        assert!(parse("f", &format!("{bare}[auth]\nadmin_token = \"x\"\n"), &[]).is_ok());
-    }
-}
+mod tests;
