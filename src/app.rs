@@ -220,6 +220,7 @@ impl App {
             metrics,
             clock,
             connections: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             phase: watched,
             settings,
         });

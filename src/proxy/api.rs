@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::body::Body;
+use super::body::Source;
 use super::context;
 use super::handle::{draw, read_body, record};
 use super::problem::{Problem, full};
@@ -19,6 +18,7 @@ use crate::engine::snapshot::Serving;
 use crate::experiment::MissingUnit;
 use crate::experiment::decision::LoggedDecision;
 use crate::experiment::id::{ExperimentId, KeyHash, MAX_KEY_BYTES};
+use crate::http1::head::{Fields, Request};
 use crate::rewards::{self, Reference};
 
 const JSON: &str = "application/json";
@@ -32,22 +32,20 @@ pub fn is_reserved(path: &str) -> bool {
 pub async fn answer(
     worker: &Rc<Worker>,
     peer: SocketAddr,
-    parts: Parts,
-    body: Incoming,
-) -> Result<Response<Body>, Problem> {
-    match (parts.uri.path(), &parts.method) {
-        ("/-/rewards", &Method::POST) => {
-            authorize(worker, peer, &parts.headers)?;
-            post_rewards(worker, &parts.headers, body).await
+    request: &Request,
+    body: &mut Source<'_>,
+) -> Result<Response<Bytes>, Problem> {
+    match (request.path(), request.method()) {
+        ("/-/rewards", "POST") => {
+            authorize(worker, peer, &request.fields)?;
+            post_rewards(worker, &request.fields, body).await
         }
-        ("/-/decisions", &Method::POST) => {
-            authorize(worker, peer, &parts.headers)?;
+        ("/-/decisions", "POST") => {
+            authorize(worker, peer, &request.fields)?;
             post_decision(worker, body).await
         }
-        ("/-/healthy", &Method::GET | &Method::HEAD) => {
-            Ok(full(StatusCode::OK, "text/plain", "healthy\n"))
-        }
-        ("/-/ready", &Method::GET | &Method::HEAD) => Ok(ready(worker)),
+        ("/-/healthy", "GET" | "HEAD") => Ok(full(StatusCode::OK, "text/plain", "healthy\n")),
+        ("/-/ready", "GET" | "HEAD") => Ok(ready(worker)),
         ("/-/rewards" | "/-/decisions", _) => Ok(not_allowed("POST")),
         ("/-/healthy" | "/-/ready", _) => Ok(not_allowed("GET, HEAD")),
         (path, _) => Err(Problem::new(
@@ -58,7 +56,7 @@ pub async fn answer(
     }
 }
 
-fn not_allowed(allow: &'static str) -> Response<Body> {
+fn not_allowed(allow: &'static str) -> Response<Bytes> {
     let problem = Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "Method not allowed",
@@ -71,7 +69,7 @@ fn not_allowed(allow: &'static str) -> Response<Body> {
     response
 }
 
-fn ready(worker: &Worker) -> Response<Body> {
+fn ready(worker: &Worker) -> Response<Bytes> {
     let ready = *worker.shared.phase.borrow() == Phase::Serving;
     let status = if ready {
         StatusCode::OK
@@ -86,12 +84,12 @@ fn ready(worker: &Worker) -> Response<Body> {
 }
 
 /// Rewards and decisions need the client token; without one, only peers on this machine are trusted.
-fn authorize(worker: &Worker, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
+fn authorize(worker: &Worker, peer: SocketAddr, fields: &Fields) -> Result<(), Problem> {
     let auth = &worker.shared.settings.auth;
     let allowed = if auth.client_token.is_empty() {
         auth.open || peer.ip().to_canonical().is_loopback()
     } else {
-        bearer(headers)
+        bearer(fields)
             .is_some_and(|given| blake3::hash(given) == blake3::hash(auth.client_token.as_bytes()))
     };
     if allowed {
@@ -120,8 +118,8 @@ fn authorize_keys(worker: &Worker) -> Result<(), Problem> {
     )
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
+fn bearer(fields: &Fields) -> Option<&[u8]> {
+    let value = fields.get(b"authorization")?;
     let (scheme, token) = value.split_at_checked(7)?;
     scheme
         .eq_ignore_ascii_case(b"bearer ")
@@ -130,14 +128,14 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 
 async fn post_rewards(
     worker: &Rc<Worker>,
-    headers: &HeaderMap,
-    body: Incoming,
-) -> Result<Response<Body>, Problem> {
+    fields: &Fields,
+    body: &mut Source<'_>,
+) -> Result<Response<Bytes>, Problem> {
     let limits = &worker.shared.settings.limits;
     let body = read_body(body, limits.reward_body, limits.body_timeout).await?;
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type = fields
+        .get(b"content-type")
+        .and_then(|value| std::str::from_utf8(value).ok());
     let bounds = rewards::Limits {
         bytes: limits.reward_body,
         items: limits.reward_items,
@@ -195,7 +193,7 @@ struct DecisionRequest {
     context: serde_json::Map<String, serde_json::Value>,
 }
 
-async fn post_decision(worker: &Rc<Worker>, body: Incoming) -> Result<Response<Body>, Problem> {
+async fn post_decision(worker: &Rc<Worker>, body: &mut Source<'_>) -> Result<Response<Bytes>, Problem> {
     let limits = &worker.shared.settings.limits;
     let body = read_body(body, limits.buffered_body, limits.body_timeout).await?;
     let asked: DecisionRequest = serde_json::from_slice(&body).map_err(|error| {

@@ -33,7 +33,7 @@ impl From<WireError> for SourceError {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Silent => Self::Silent,
-            WireError::Broken => Self::Cut,
+            WireError::Broken | WireError::Unsent => Self::Cut,
         }
     }
 }
@@ -47,6 +47,20 @@ pub struct Piece<'b> {
     pub ended: bool,
     /// Whether another one is at hand already.
     pub more: bool,
+    /// What follows the last one.
+    pub trailers: Trailers,
+}
+
+impl<'b> Piece<'b> {
+    /// A whole body.
+    pub fn whole(data: &'b [u8]) -> Self {
+        Self {
+            data,
+            ended: true,
+            more: false,
+            trailers: Trailers::new(),
+        }
+    }
 }
 
 /// Tells that the peer of an HTTP/2 stream has gone.
@@ -101,6 +115,8 @@ pub struct Source<'c> {
     /// The whole body is at hand and stays until [`Source::finish`], so that it can be sent again.
     held: Option<u64>,
     ended: bool,
+    /// Whether a piece was handed out.
+    touched: bool,
     trailers: Trailers,
     announced: Option<u64>,
 }
@@ -120,6 +136,7 @@ impl<'c> Source<'c> {
             transport: Transport::Wire { wire, buffer },
             taken: 0,
             ended: announced == Some(0),
+            touched: false,
             trailers: Trailers::new(),
             announced,
         }
@@ -139,6 +156,21 @@ impl<'c> Source<'c> {
             transport: Transport::Stream(departure),
             taken: 0,
             ended,
+            touched: false,
+            trailers: Trailers::new(),
+        }
+    }
+
+    /// A body that is at hand.
+    pub fn memory(body: Bytes) -> Self {
+        Self {
+            announced: Some(body.len() as u64),
+            held: None,
+            ended: body.is_empty(),
+            body: Body::Memory(body),
+            transport: Transport::Stream(None),
+            taken: 0,
+            touched: false,
             trailers: Trailers::new(),
         }
     }
@@ -148,18 +180,30 @@ impl<'c> Source<'c> {
         self.announced
     }
 
+    /// How it is delimited, as far as a receiver can be told beforehand.
+    pub fn framing(&self) -> Framing {
+        match (self.announced, &self.body) {
+            (Some(length), _) => Framing::Length(length),
+            (None, Body::UntilClose) => Framing::UntilClose,
+            _ => Framing::Chunked,
+        }
+    }
+
     /// Whether the last piece was handed out.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether nothing of it was handed out yet that is not still at hand: it can be sent (again).
+    /// Whether nothing of it was handed out that is not still at hand: it can be sent (again).
     pub fn can_rewind(&self) -> bool {
-        self.held.is_some() || matches!(self.body, Body::Memory(_))
+        !self.touched || self.held.is_some() || matches!(self.body, Body::Memory(_))
     }
 
     /// Starts again from the beginning, where [`Self::can_rewind`].
     pub fn rewind(&mut self) {
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
         self.taken = 0;
         if let (Some(length), Body::Length(left)) = (self.held, &mut self.body) {
             *left = length;
@@ -177,11 +221,6 @@ impl<'c> Source<'c> {
         }
     }
 
-    /// The trailers, behind the last piece.
-    pub fn take_trailers(&mut self) -> Trailers {
-        std::mem::take(&mut self.trailers)
-    }
-
     /// The next piece, waiting at most `patience` milliseconds for it.
     ///
     /// # Errors
@@ -189,25 +228,20 @@ impl<'c> Source<'c> {
     /// See [`SourceError`].
     pub async fn next(&mut self, patience: u64) -> Result<Piece<'_>, SourceError> {
         if self.ended {
-            return Ok(Piece {
-                data: &[],
-                ended: true,
-                more: false,
-            });
+            return Ok(Piece::whole(&[]));
         }
-        match &mut self.body {
-            Body::Frames(..) => self.next_frame(patience).await,
-            Body::Memory(bytes) => {
-                self.taken = bytes.len();
-                self.ended = true;
-                Ok(Piece {
-                    data: bytes,
-                    ended: true,
-                    more: false,
-                })
-            }
-            _ => self.next_of_wire(patience).await,
+        self.touched = true;
+        if matches!(self.body, Body::Frames(..)) {
+            return self.next_frame(patience).await;
         }
+        if !matches!(self.body, Body::Memory(_)) {
+            return self.next_of_wire(patience).await;
+        }
+        let Body::Memory(bytes) = &self.body else {
+            return Err(SourceError::Cut);
+        };
+        self.ended = true;
+        Ok(Piece::whole(bytes))
     }
 
     async fn next_of_wire(&mut self, patience: u64) -> Result<Piece<'_>, SourceError> {
@@ -265,6 +299,7 @@ impl<'c> Source<'c> {
             more: !self.ended && data.len() > self.taken,
             data: &data[start..start + length],
             ended: self.ended,
+            trailers: std::mem::take(&mut self.trailers),
         })
     }
 
@@ -301,6 +336,7 @@ impl<'c> Source<'c> {
             data: current,
             ended: self.ended,
             more: false,
+            trailers: std::mem::take(&mut self.trailers),
         })
     }
 
@@ -360,6 +396,15 @@ impl<'c> Source<'c> {
             buffer.consume(std::mem::take(&mut self.taken));
         }
         self.held = None;
+    }
+
+    /// The HTTP/1.1 connection, for another protocol; nothing of it where this is an HTTP/2 stream.
+    pub fn into_wire(mut self) -> Option<(&'c Wire, &'c mut Buffer)> {
+        self.settle();
+        match self.transport {
+            Transport::Wire { wire, buffer } => Some((wire, buffer)),
+            Transport::Stream(_) => None,
+        }
     }
 
     /// The exchange is over. Whether the body was read to its end, so that what follows it on the connection is the next message.

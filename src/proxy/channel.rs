@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use super::body::{Departure, Piece};
 use super::client::append;
 use super::wire::WireError;
-use crate::http1::chunked::Trailers;
 
 /// What goes through.
 #[derive(Debug)]
@@ -55,7 +54,6 @@ impl Channel {
     pub async fn piece(
         &self,
         piece: &Piece<'_>,
-        trailers: Trailers,
         patience: u64,
     ) -> Result<(), WireError> {
         if !piece.data.is_empty() {
@@ -63,9 +61,9 @@ impl Channel {
             self.send(Part::Frame(frame), patience).await?;
         }
         if piece.ended {
-            if !trailers.is_empty() {
+            if !piece.trailers.is_empty() {
                 let mut map = HeaderMap::new();
-                for (name, value) in &trailers {
+                for (name, value) in &piece.trailers {
                     append(&mut map, name, value);
                 }
                 self.send(Part::Frame(Frame::trailers(map)), patience)
@@ -99,7 +97,10 @@ impl Body for ChannelBody {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(self.parts.poll_recv(context)) {
-            Some(Part::Frame(frame)) => Some(Ok(frame)),
+            Some(Part::Frame(frame)) => {
+                self.ended = frame.is_trailers();
+                Some(Ok(frame))
+            }
             Some(Part::End) => {
                 self.ended = true;
                 None

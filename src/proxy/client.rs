@@ -5,13 +5,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::body::{Departure, Piece};
 use super::channel::{Channel, ChannelBody};
 use super::wire::{Wire, WireError};
 use crate::http1::Framing;
-use crate::http1::chunked::Trailers;
 use crate::http1::tokens::{chunk_line, push_decimal};
 
 /// Pieces up to this size are gathered while more of them are at hand.
@@ -70,6 +69,7 @@ enum Kind<'c> {
         departure: Rc<Departure>,
         channel: Option<Channel>,
     },
+    Nobody,
 }
 
 impl<'c> Client<'c> {
@@ -117,6 +117,17 @@ impl<'c> Client<'c> {
         }
     }
 
+    /// Nobody: what is handed over is dropped.
+    pub fn nobody(to_head: bool) -> Self {
+        Self {
+            kind: Kind::Nobody,
+            to_head,
+            patience: 0,
+            has_begun: false,
+            has_ended: false,
+        }
+    }
+
     /// Whether it speaks HTTP/2.
     pub fn is_stream(&self) -> bool {
         matches!(self.kind, Kind::Stream { .. })
@@ -126,7 +137,7 @@ impl<'c> Client<'c> {
     pub fn keeps_alive(&self) -> bool {
         match &self.kind {
             Kind::Wire { keeps_alive, .. } => *keeps_alive,
-            Kind::Stream { .. } => true,
+            Kind::Stream { .. } | Kind::Nobody => true,
         }
     }
 
@@ -149,6 +160,7 @@ impl<'c> Client<'c> {
         self.has_begun = true;
         let bare = self.to_head || matches!(status.code, 204 | 304);
         match &mut self.kind {
+            Kind::Nobody => {}
             Kind::Wire {
                 out,
                 is_http_10,
@@ -217,21 +229,22 @@ impl<'c> Client<'c> {
         }
     }
 
-    /// Hands over a piece of the body. `trailers` count with the last one.
+    /// Hands over a piece of the body.
     ///
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn piece(&mut self, piece: &Piece<'_>, trailers: Trailers) -> Result<(), WireError> {
+    pub async fn piece(&mut self, piece: &Piece<'_>) -> Result<(), WireError> {
         self.has_ended = piece.ended;
         match &mut self.kind {
             Kind::Wire {
                 wire, out, form, ..
-            } => write_piece(wire, out, *form, piece, &trailers, self.patience).await,
+            } => write_piece(wire, out, *form, piece, self.patience).await,
             Kind::Stream { channel, .. } => match channel {
-                Some(channel) => channel.piece(piece, trailers, self.patience).await,
+                Some(channel) => channel.piece(piece, self.patience).await,
                 None => Err(WireError::Broken),
             },
+            Kind::Nobody => Ok(()),
         }
     }
 
@@ -264,6 +277,21 @@ impl<'c> Client<'c> {
         written
     }
 
+    /// Hands over the head that turns an HTTP/1.1 connection into another protocol's.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or takes nothing.
+    pub async fn switch<'f>(
+        &mut self,
+        status: Status<'_>,
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    ) -> Result<(), WireError> {
+        (self.has_begun, self.has_ended) = (true, true);
+        self.close_after();
+        self.inform(status, fields).await
+    }
+
     /// Hands over a whole response of our own.
     ///
     /// # Errors
@@ -286,12 +314,8 @@ impl<'c> Client<'c> {
         let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         let length = body.len() as u64;
         self.begin(status, Framing::Length(length), Some(length), fields);
-        let piece = Piece {
-            data: if self.to_head { &[] } else { &body },
-            ended: true,
-            more: false,
-        };
-        self.piece(&piece, Trailers::new()).await
+        let data = if self.to_head { &[][..] } else { &body };
+        self.piece(&Piece::whole(data)).await
     }
 
     /// The response broke off: the client must see that (RFC 9112 §8).
@@ -304,6 +328,7 @@ impl<'c> Client<'c> {
                 wire.reset_on_drop();
             }
             Kind::Stream { channel, .. } => *channel = None,
+            Kind::Nobody => {}
         }
     }
 }
@@ -318,7 +343,6 @@ pub async fn write_piece(
     out: &mut Vec<u8>,
     form: Form,
     piece: &Piece<'_>,
-    trailers: &Trailers,
     patience: u64,
 ) -> Result<(), WireError> {
     let data = if form == Form::None { &[] } else { piece.data };
@@ -339,14 +363,14 @@ pub async fn write_piece(
         let end: &[u8] = match (piece.ended, data.is_empty()) {
             (false, true) => b"",
             (false, false) => b"\r\n",
-            (true, false) if trailers.is_empty() => b"\r\n0\r\n\r\n",
+            (true, false) if piece.trailers.is_empty() => b"\r\n0\r\n\r\n",
             (true, _) => {
                 tail = if data.is_empty() {
                     b"0\r\n".to_vec()
                 } else {
                     b"\r\n0\r\n".to_vec()
                 };
-                for (name, value) in trailers {
+                for (name, value) in &piece.trailers {
                     field(&mut tail, name, value);
                 }
                 tail.extend_from_slice(b"\r\n");

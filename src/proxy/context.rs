@@ -3,17 +3,17 @@
 //! A value that is not there, or of another kind, is missing; that is no error, because one odd request must not be refused for what
 //! the model behind might well answer. Not here: how values become numbers ([`ContextRule::encode`]).
 
-use http::request::Parts;
 use serde_json::Value as Json;
 
 use super::unit;
+use crate::http1::head::Request;
 use crate::experiment::context::{Context, ContextRule, Encoding, Feature, Source, Value};
 
 /// What a request has to offer.
 #[derive(Debug, Clone, Copy)]
 pub struct Found<'a> {
     /// Its head.
-    pub parts: &'a Parts,
+    pub request: &'a Request,
     /// Its body, if that was read.
     pub body: Option<&'a [u8]>,
     /// The first JSON value of its body.
@@ -31,15 +31,15 @@ pub fn find(rule: &ContextRule, found: Found<'_>) -> Context {
 fn value(feature: &Feature, found: Found<'_>) -> Value {
     let encoding = &feature.encoding;
     let text = |bytes: &[u8]| encoding.read_text(&String::from_utf8_lossy(bytes));
-    let headers = &found.parts.headers;
+    let fields = &found.request.fields;
     let value = match &feature.source {
-        Source::Header(name) => headers.get(&**name).map(|value| text(value.as_bytes())),
+        Source::Header(name) => fields.get(name.as_bytes()).map(text),
         Source::Query(name) => {
-            let query = found.parts.uri.query();
+            let query = found.request.query();
             let value = query.and_then(|query| unit::query_parameter(query, name));
             value.map(|value| text(&value))
         }
-        Source::Cookie(name) => unit::cookie(headers, name).map(|value| text(&value)),
+        Source::Cookie(name) => unit::cookie(fields, name).map(|value| text(&value)),
         Source::Json(pointer) => found
             .json
             .and_then(|json| json.pointer(pointer))
@@ -134,14 +134,12 @@ mod tests {
     fn values_are_found_where_the_rule_says() {
         let body = br#"{"features": ["nine char"]}"#;
         let json = crate::json::first_value(body).unwrap();
-        let (parts, ()) = http::Request::get("/v1/stars?page=3")
-            .header("x-category", "clothing")
-            .header("cookie", "a=b; prime=1")
-            .body(())
-            .unwrap()
-            .into_parts();
+        let mut request = Request::default();
+        request.make("GET", "/v1/stars?page=3").unwrap();
+        request.fields.push(b"X-Category", b"clothing");
+        request.fields.push(b"cookie", b"a=b; prime=1");
         let found = Found {
-            parts: &parts,
+            request: &request,
             body: Some(body),
             json: Some(&json),
             unit: Some(b"u-7"),
@@ -157,9 +155,10 @@ mod tests {
         ];
         assert_eq!(*context.values, expected);
 
-        let (parts, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        let mut request = Request::default();
+        request.make("GET", "/").unwrap();
         let found = Found {
-            parts: &parts,
+            request: &request,
             body: None,
             json: None,
             unit: None,

@@ -4,10 +4,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use metrics::Histogram;
 
-use super::upstream::Lease;
 use super::worker::Worker;
 use crate::clock::Stopwatch;
 use crate::engine::event::Event;
@@ -15,8 +13,8 @@ use crate::engine::snapshot::Serving;
 use crate::experiment::decision::{Decision, Ending, Label, Outcome};
 use crate::json;
 
-/// What counts as an arm's failure, for outcomes, fallbacks and metrics alike: a status that says that the server, not the request,
-/// is at fault. (An arm that does not answer at all has failed, too.)
+/// What counts as an arm's failure, for outcomes, ejection, fallbacks and metrics alike: a status that says that the server, not the
+/// request, is at fault. (An arm that does not answer at all has failed, too.)
 pub fn is_failure(status: u16) -> bool {
     status >= 500
 }
@@ -28,7 +26,6 @@ pub struct Exchange {
     stopwatch: Stopwatch,
     duration: Histogram,
     status: Option<u16>,
-    lease: Option<Lease>,
     tee: Option<Tee>,
     finished: bool,
 }
@@ -51,35 +48,28 @@ impl Exchange {
         serving: &Arc<Serving>,
     ) -> Self {
         let limit = worker.shared.settings.limits.label_response;
-        let tee = serving
-            .experiment
-            .label
-            .is_some()
-            .then(|| Tee::new(Arc::clone(serving), limit));
-        let (worker, stopwatch) = (Rc::clone(worker), Stopwatch::start());
+        let labelled = serving.experiment.label.is_some();
         Self {
-            worker,
+            worker: Rc::clone(worker),
             decision,
-            stopwatch,
+            stopwatch: Stopwatch::start(),
             duration,
             status: None,
-            lease: None,
-            tee,
+            tee: labelled.then(|| Tee::new(Arc::clone(serving), limit)),
             finished: false,
         }
     }
 
     /// The response's head is there.
-    pub fn answered(&mut self, status: u16, lease: Lease) {
+    pub fn answered(&mut self, status: u16) {
         self.status = Some(status);
-        self.lease = Some(lease);
         if is_failure(status) {
             self.tee = None;
         }
     }
 
     /// A piece of the response's body passes.
-    pub fn watch(&mut self, data: &Bytes) {
+    pub fn watch(&mut self, data: &[u8]) {
         if let Some(tee) = &mut self.tee {
             tee.push(data);
         }
@@ -102,9 +92,6 @@ impl Exchange {
         };
         if ending != Ending::Aborted {
             self.duration.record(elapsed.as_secs_f64());
-        }
-        if let (Some(lease), Ending::Answered) = (self.lease.take(), ending) {
-            lease.give_back();
         }
         self.worker.record(Event::Ended(outcome));
     }
@@ -135,7 +122,7 @@ impl Tee {
         }
     }
 
-    fn push(&mut self, data: &Bytes) {
+    fn push(&mut self, data: &[u8]) {
         if self.overflown || self.copy.len() + data.len() > self.limit {
             self.overflown = true;
             self.copy = Vec::new();

@@ -5,31 +5,35 @@
 //! 3. find its **unit** ([`mod@unit`]) and its **context** ([`mod@context`]);
 //! 4. **decide** ([`engine::decide`](crate::engine::decide)), sign the decision, offer it to the journal;
 //!    (where the policy file has `[shadow]`, have its request copied to other arms: [`shadow`]);
-//! 5. **forward** it to the least busy endpoint of the arm ([`upstream`]); if nothing could be sent, the baseline answers under a second decision;
-//! 6. pass the **response** on with our headers, and record the outcome when it ends ([`exchange`](super::exchange)).
+//! 5. **forward** it to the least busy endpoint of the arm ([`Forward`]); if that fails and nothing was passed on, the baseline answers under a
+//!    second decision, where the request may be sent again;
+//! 6. pass the **response** on with our headers ([`relay`](super::upstream::relay)), and record the outcome when it ends
+//!    ([`exchange`](super::exchange)).
 //!
-//! It reads the snapshot and writes to a bounded queue; it takes no lock and waits for nothing but the client and the arm.
+//! It is the same for HTTP/1.1 and HTTP/2. It reads the snapshot and writes to a bounded queue; it takes no lock and waits for nothing
+//! but the client and the arm.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderValue, SET_COOKIE, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{Request, Response, StatusCode, Uri};
-use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http::{HeaderValue, StatusCode};
 
-use super::body::{Body, Proxied, RequestBody};
+use super::body::{Source, SourceError};
+use super::client::Client;
 use super::exchange::Exchange;
+use super::forward::{Failure, Forward};
+use super::headers::{self, Outgoing};
 use super::problem::Problem;
 use super::router::{Route, Router};
-use super::shadow::{self, Picked};
-use super::upstream::{self, Failed, ForwardError, Timeouts};
+use super::shadow::{self, Copying, Picked};
+use super::tunnel::tunnel;
+use super::upstream::relay::Observer;
+use super::upstream::{Connection, ForwardError, Place};
 use super::worker::{Peer, Role, Worker};
-use super::{api, context, headers, unit, vet};
+use super::{api, context, unit, vet};
 use crate::clock::{Stopwatch, Timestamp};
+use crate::decision_id::DecisionId;
 use crate::engine::decide::{Draw, decide};
 use crate::engine::event::Event;
 use crate::engine::snapshot::Serving;
@@ -37,43 +41,100 @@ use crate::experiment::context::{Context, ContextRule};
 use crate::experiment::decision::{Decision, Ending, LoggedContext, LoggedDecision, Reason};
 use crate::experiment::id::{KeyHash, MAX_KEY_BYTES, SequenceKey, UnitHash};
 use crate::experiment::{MissingUnit, UnitSource};
+use crate::http1::head::Request;
 use crate::learner::Published;
 use crate::telemetry::metrics::ArmMetrics;
 
-/// Answers one request, whatever it is.
-pub async fn handle(worker: Rc<Worker>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
-    match respond(&worker, peer, request).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
+/// Answers one request, whatever it is. Whether its whole body was read, so that what follows on the connection is another request.
+pub async fn handle(
+    worker: &Rc<Worker>,
+    peer: &Peer,
+    request: &Request,
+    mut source: Source<'_>,
+    client: &mut Client<'_>,
+) -> bool {
+    match respond(worker, peer, request, &mut source, client).await {
+        Ok(None) => {}
+        Ok(Some(switched)) => {
+            switched.run(worker, source).await;
+            return false;
+        }
+        Err(_) if client.has_begun => client.abort(),
+        Err(problem) => {
+            if !source.has_ended() {
+                client.close_after();
+            }
+            if client.answer(problem.into_response()).await.is_err() {
+                client.close_after();
+            }
+        }
+    }
+    source.finish()
+}
+
+/// A request that goes on as a WebSocket.
+struct Switched {
+    connection: Box<Connection>,
+    exchange: Exchange,
+    idle_timeout: u64,
+}
+
+impl Switched {
+    async fn run(mut self, worker: &Worker, source: Source<'_>) {
+        if let Some((wire, buffer)) = source.into_wire() {
+            let Connection {
+                wire: up_wire,
+                buffer: up_buffer,
+                ..
+            } = &mut *self.connection;
+            let (client, arm) = ((wire, buffer), (&*up_wire, up_buffer));
+            tunnel(&worker.timers, client, arm, self.idle_timeout).await;
+        }
+        self.exchange.finish(Ending::Answered);
     }
 }
 
 async fn respond(
     worker: &Rc<Worker>,
-    peer: Peer,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Problem> {
+    peer: &Peer,
+    request: &Request,
+    source: &mut Source<'_>,
+    client: &mut Client<'_>,
+) -> Result<Option<Switched>, Problem> {
     let stopwatch = Stopwatch::start();
-    let (parts, body) = request.into_parts();
-    vet::request(&parts)?;
-    match (api::is_reserved(parts.uri.path()), peer.role) {
+    vet::request(request)?;
+    match (api::is_reserved(request.path()), peer.role) {
         (true, Role::Everything | Role::Api) => {
-            return api::answer(worker, peer.address, parts, body).await;
+            let answer = api::answer(worker, peer.address, request, source).await?;
+            if !source.has_ended() {
+                client.close_after();
+            }
+            if client.answer(answer).await.is_err() {
+                client.close_after();
+            }
+            return Ok(None);
         }
         (false, Role::Everything | Role::Requests) => {}
         (_, Role::Api | Role::Requests) => return Err(worker.unmatched()),
     }
+    let limit = worker.shared.settings.limits.in_flight;
+    let Some(_place) = Place::take(&worker.shared.in_flight, limit) else {
+        return Err(Problem::overloaded("the proxy has as many requests in flight as limits.in_flight allows"));
+    };
     let published = worker.published();
-    let Some(index) = published.router.find(&parts) else {
+    let Some(index) = published.router.find(request) else {
         return Err(worker.unmatched());
     };
     let matched = Matched {
+        worker,
         published: &published,
         index,
+        request,
+        peer,
     };
-    let (body, found, context) = matched.identify(worker, &parts, body).await?;
-    let subject = matched.subject(worker, found);
-    let key = matched.reward_key(worker, &parts);
+    let (found, context) = matched.identify(source).await?;
+    let subject = matched.subject(found);
+    let key = matched.reward_key();
     let (draw, decision, context) = draw(
         worker,
         matched.serving(),
@@ -81,40 +142,22 @@ async fn respond(
         subject.baseline,
         context,
     );
-    record(
-        worker,
-        &matched.route().arms[draw.arm].metrics,
-        LoggedDecision {
-            decision,
-            unit: subject.unit,
-            allocation_version: matched.serving().allocation.version,
-            instead_of: None,
-            context,
-            key,
-        },
-    );
+    let logged = LoggedDecision {
+        decision,
+        unit: subject.unit,
+        allocation_version: matched.serving().allocation.version,
+        instead_of: None,
+        context,
+        key,
+    };
+    record(worker, &matched.route().arms[draw.arm].metrics, logged);
     matched
         .route()
         .overhead
         .record(stopwatch.elapsed().as_secs_f64());
-    let mut request = outgoing(matched.serving(), parts, body, decision.sequence);
-    if let Some(shadow) = &matched.route().shadow {
-        let picked = Picked {
-            worker,
-            published: &published,
-            index,
-            decision: &decision,
-            served: draw.arm,
-        };
-        shadow::pick(shadow, &picked, &mut request);
-    }
-    let mut response = matched
-        .forward_or_fall_back(worker, draw, (decision, key), request)
-        .await;
-    if let Some(cookie) = subject.cookie {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-    Ok(response)
+    matched
+        .forward_or_fall_back((draw, decision, key), source, client, subject.cookie)
+        .await
 }
 
 /// Draws an arm and makes the decision that says so. Does not record it.
@@ -181,6 +224,7 @@ pub(super) fn record(worker: &Worker, metrics: &ArmMetrics, logged: LoggedDecisi
 }
 
 /// What the randomisation is about.
+#[derive(Default)]
 struct Subject {
     unit: Option<UnitHash>,
     /// The policy file sends requests without a unit to the baseline.
@@ -189,10 +233,13 @@ struct Subject {
     cookie: Option<HeaderValue>,
 }
 
-/// A request's experiment in the snapshot that it saw.
+/// A request and its experiment in the snapshot that it saw.
 struct Matched<'a> {
+    worker: &'a Rc<Worker>,
     published: &'a Arc<Published<Router>>,
     index: usize,
+    request: &'a Request,
+    peer: &'a Peer,
 }
 
 impl Matched<'_> {
@@ -207,78 +254,66 @@ impl Matched<'_> {
     /// Looks for the unit's key and the context; reads the body only where one of them is in it.
     async fn identify(
         &self,
-        worker: &Worker,
-        parts: &Parts,
-        body: Incoming,
-    ) -> Result<(RequestBody, unit::Found, Option<Context>), Problem> {
-        let limits = &worker.shared.settings.limits;
+        source: &mut Source<'_>,
+    ) -> Result<(unit::Found, Option<Context>), Problem> {
+        let limits = &self.worker.shared.settings.limits;
         let experiment = &self.serving().experiment;
         let rules = (experiment.unit.as_ref(), experiment.context.as_deref());
         let unit_in_body = rules
             .0
             .is_some_and(|rule| matches!(rule.source, UnitSource::Json(_)));
-        let (body, read) = if unit_in_body || rules.1.is_some_and(ContextRule::needs_body) {
-            let read = read_body(body, limits.buffered_body, limits.body_timeout).await?;
-            let body = RequestBody::Buffered((!read.is_empty()).then(|| read.clone()));
-            (body, Some(read))
+        let needs_body = unit_in_body || rules.1.is_some_and(ContextRule::needs_body);
+        let read = if needs_body {
+            Some(read_body(source, limits.buffered_body, limits.body_timeout).await?)
         } else {
-            (RequestBody::Streamed(body, Rc::default(), None), None)
+            None
         };
         let json = read.as_deref().and_then(crate::json::first_value);
         let found = rules.0.map_or(unit::Found::Missing, |rule| {
-            unit::find(rule, self.route(), parts, json.as_ref(), limits.unit_key)
+            unit::find(rule, self.request, json.as_ref(), limits.unit_key)
         });
         let context = rules.1.map(|rule| {
             let found = context::Found {
-                parts,
+                request: self.request,
                 body: read.as_deref(),
                 json: json.as_ref(),
                 unit: found.key(),
             };
             context::find(rule, found)
         });
-        Ok((body, found, context))
+        Ok((found, context))
     }
 
     /// The client's own key for the decision, where the policy file asks for one.
-    fn reward_key(&self, worker: &Worker, parts: &Parts) -> Option<KeyHash> {
+    fn reward_key(&self) -> Option<KeyHash> {
         let (header, missing) = self.route().reward_key.as_ref()?;
-        let key = parts.headers.get(header).map(HeaderValue::as_bytes);
+        let key = self.request.fields.get(header.as_bytes());
         let key = key.filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
         if key.is_none() {
             missing.increment(1);
         }
         let experiment = self.serving().experiment.id;
-        key.map(|key| worker.shared.draw_keys.key_hash(experiment, key))
+        key.map(|key| self.worker.shared.draw_keys.key_hash(experiment, key))
     }
 
-    fn subject(&self, worker: &Worker, found: unit::Found) -> Subject {
+    fn subject(&self, found: unit::Found) -> Subject {
         let experiment = &self.serving().experiment;
         let Some(rule) = &experiment.unit else {
-            return Subject {
-                unit: None,
-                baseline: false,
-                cookie: None,
-            };
+            return Subject::default();
         };
-        let hash = |key: &[u8]| {
-            worker
-                .shared
-                .draw_keys
-                .unit_hash(experiment.id, &rule.salt, key)
-        };
+        let keys = &self.worker.shared.draw_keys;
+        let hash = |key: &[u8]| Some(keys.unit_hash(experiment.id, &rule.salt, key));
         match (found, &rule.source) {
             (unit::Found::Key(key), _) => Subject {
-                unit: Some(hash(&key)),
-                baseline: false,
-                cookie: None,
+                unit: hash(&key),
+                ..Subject::default()
             },
             (unit::Found::Missing, UnitSource::Cookie { name, issue: true }) => {
-                let key = worker.new_unit_key();
+                let key = self.worker.new_unit_key();
                 let cookie =
                     format!("{name}={key}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax");
                 Subject {
-                    unit: Some(hash(key.as_bytes())),
+                    unit: hash(key.as_bytes()),
                     baseline: false,
                     cookie: HeaderValue::from_str(&cookie).ok(),
                 }
@@ -286,267 +321,294 @@ impl Matched<'_> {
             (unit::Found::Missing, _) => {
                 self.route().unit_missing.increment(1);
                 Subject {
-                    unit: None,
                     baseline: rule.missing == MissingUnit::Baseline,
-                    cookie: None,
+                    ..Subject::default()
                 }
             }
         }
     }
 
-    /// Forwards to the drawn arm. If nothing could be sent to it, the sampled decision stands as failed, and the baseline answers under
-    /// a second one, which takes the client's key over: its answer is what the client will judge.
+    /// Forwards to the drawn arm. If that fails and the request may be sent again, the sampled decision stands as failed, and the baseline
+    /// answers under a second one, which takes the client's key over: its answer is what the client will judge.
     async fn forward_or_fall_back(
         &self,
-        worker: &Rc<Worker>,
-        draw: Draw,
-        (decision, key): (Decision, Option<KeyHash>),
-        request: Request<RequestBody>,
-    ) -> Response<Body> {
-        let failed = match self.forward(worker, draw.arm, decision, request).await {
-            Ok(response) => return response,
-            Err(failed) => failed,
+        (draw, decision, key): (Draw, Decision, Option<KeyHash>),
+        source: &mut Source<'_>,
+        client: &mut Client<'_>,
+        cookie: Option<HeaderValue>,
+    ) -> Result<Option<Switched>, Problem> {
+        let mut copying = self.shadow(&decision, draw.arm, source);
+        let mut signed = self.sign(draw.arm, decision, cookie);
+        let failure = match self.forward(&signed, source, client, &mut copying).await {
+            Ok(switched) => return Ok(switched),
+            Err(failure) => failure,
         };
         let experiment = &self.serving().experiment;
-        let arm = &experiment.arms[draw.arm];
-        let Some(request) = failed
-            .unsent
-            .filter(|_| !failed.error.is_the_clients() && draw.arm != experiment.baseline)
-        else {
-            return self.refuse(worker, draw, &decision, failed.error);
-        };
-        tracing::warn!(experiment = %experiment.name, arm = %arm.name, error = %failed.error, "the baseline answers");
-        let sequence = worker.next_sequence();
+        if !failure.may_be_sent_again || draw.arm == experiment.baseline {
+            return self.refuse(&signed, client, failure.error).await;
+        }
+        let arm = &experiment.arms[draw.arm].name;
+        tracing::warn!(experiment = %experiment.name, %arm, error = %failure.error, "the baseline answers");
         let fallback = Draw {
             arm: experiment.baseline,
             propensity: 1.0,
             reason: Reason::Fallback,
         };
-        let second = decision_of(self.serving(), fallback, sequence, worker.now());
-        record(
-            worker,
-            &self.route().arms[fallback.arm].metrics,
-            LoggedDecision {
-                decision: second,
-                unit: None,
-                allocation_version: self.serving().allocation.version,
-                instead_of: Some(decision.sequence),
-                context: None,
-                key,
-            },
-        );
-        match self.forward(worker, fallback.arm, second, request).await {
-            Ok(response) => response,
-            Err(failed) => self.refuse(worker, fallback, &second, failed.error),
+        let sequence = self.worker.next_sequence();
+        let second = decision_of(self.serving(), fallback, sequence, self.worker.now());
+        let logged = LoggedDecision {
+            decision: second,
+            unit: None,
+            allocation_version: self.serving().allocation.version,
+            instead_of: Some(decision.sequence),
+            context: None,
+            key,
+        };
+        record(self.worker, &self.route().arms[fallback.arm].metrics, logged);
+        signed = self.sign(fallback.arm, second, signed.cookie);
+        source.rewind();
+        if let Some(copying) = &mut copying {
+            copying.restart();
         }
+        match self.forward(&signed, source, client, &mut copying).await {
+            Ok(switched) => Ok(switched),
+            Err(failure) => self.refuse(&signed, client, failure.error).await,
+        }
+    }
+
+    /// Has the request copied to the arms that shadow, if its decision is one of those that are.
+    fn shadow(
+        &self,
+        decision: &Decision,
+        served: usize,
+        source: &Source<'_>,
+    ) -> Option<Box<Copying>> {
+        let shadow = self.route().shadow.as_ref()?;
+        let picked = Picked {
+            worker: self.worker,
+            published: self.published,
+            index: self.index,
+            decision,
+            served,
+            request: self.request,
+            peer: self.peer,
+        };
+        shadow::pick(shadow, &picked, source.announced())
     }
 
     async fn forward(
         &self,
-        worker: &Rc<Worker>,
-        arm: usize,
-        decision: Decision,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Body>, Failed> {
-        let route = self.route();
-        let route_arm = &route.arms[arm];
-        let upload = match request.body() {
-            RequestBody::Streamed(_, upload, _) => Some(Rc::clone(upload)),
-            RequestBody::Buffered(_) => None,
+        signed: &Signed<'_>,
+        source: &mut Source<'_>,
+        client: &mut Client<'_>,
+        copying: &mut Option<Box<Copying>>,
+    ) -> Result<Option<Switched>, Failure> {
+        let (route, worker) = (self.route(), self.worker);
+        let (arm, decision) = (&route.arms[signed.arm], signed.decision);
+        let duration = arm.metrics.duration.clone();
+        let mut served = Served {
+            matched: self,
+            signed,
+            exchange: Exchange::start(worker, decision, duration, self.serving()),
         };
-        let mut exchange = Exchange::start(
+        let rule = &route.upstream;
+        let outgoing = Outgoing {
+            request: self.request,
+            peer: self.peer,
+            forwarding: worker.shared.settings.forwarding,
+            sequence: decision.sequence,
+            identity: self.serving().experiment.label.is_some(),
+            websocket: !client.is_stream() && self.request.wants_websocket(),
+            deadline: rule
+                .deadline_header
+                .as_deref()
+                .map(|header| (header, rule.total_timeout.unwrap_or(rule.response_timeout))),
+            shadow: None,
+        };
+        let forward = Forward {
             worker,
-            decision,
-            route_arm.metrics.duration.clone(),
-            self.serving(),
-        );
-        let start = decision.sequence.counter;
-        let Some(in_flight) = upstream::least_requests(&route_arm.endpoints, start) else {
-            return Err(Failed {
-                error: ForwardError::Connect,
-                unsent: Some(request),
-            });
+            route,
+            arm,
+            outgoing: &outgoing,
+            start: decision.sequence.counter,
         };
-        let timeouts = Timeouts {
-            connect: route.connect_timeout,
-            response: route.response_timeout,
+        let run = forward.run(source, client, &mut served, copying);
+        let outcome = match rule.total_timeout {
+            None => run.await,
+            Some(total) => tokio::time::timeout(Duration::from_millis(total), run)
+                .await
+                .unwrap_or(Err(Failure {
+                    error: ForwardError::TotalTimeout,
+                    may_be_sent_again: false,
+                })),
         };
-        match worker.pool.send(in_flight, request, timeouts).await {
-            // Nobody asked for another protocol: `Upgrade` never reaches an arm.
-            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                exchange.finish(Ending::Failed);
-                Err(Failed {
-                    error: ForwardError::Broken,
-                    unsent: None,
-                })
-            }
-            Ok((response, lease)) => {
-                exchange.answered(response.status().as_u16(), lease);
-                Ok(self.respond(worker, arm, &decision, response, exchange))
-            }
-            Err(failed) => {
-                let broke = upload.is_some_and(|upload| upload.is_broken());
-                let error = if broke {
-                    ForwardError::Client
-                } else {
-                    failed.error
-                };
-                exchange.finish(if error.is_the_clients() {
+        match outcome {
+            Ok(connection) => Ok(connection.map(|connection| Switched {
+                connection,
+                exchange: served.exchange,
+                idle_timeout: rule.idle_timeout,
+            })),
+            Err(failure) => {
+                served.exchange.finish(if failure.error.is_the_clients() {
                     Ending::Aborted
                 } else {
                     Ending::Failed
                 });
-                Err(Failed { error, ..failed })
+                Err(failure)
             }
         }
     }
 
-    /// The arm's response with our headers.
-    fn respond(
-        &self,
-        worker: &Worker,
-        arm: usize,
-        decision: &Decision,
-        response: Response<Incoming>,
-        exchange: Exchange,
-    ) -> Response<Body> {
-        let (mut parts, incoming) = response.into_parts();
-        let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
-        headers::strip(&mut parts.headers, headers::Direction::Response);
-        if chunked {
-            parts.headers.remove(CONTENT_LENGTH);
-        }
-        self.sign(worker, arm, decision, &mut parts.headers);
+    fn count(&self, arm: usize, code: u16) {
         let experiment = &self.serving().experiment;
         let metrics = &self.route().arms[arm].metrics;
-        worker.shared.metrics.count_request(
+        self.worker.shared.metrics.count_request(
             &experiment.name,
             &experiment.arms[arm].name,
             metrics,
-            parts.status.as_u16(),
+            code,
         );
-        let body = Proxied::new(incoming, exchange, self.route().idle_timeout);
-        Response::from_parts(parts, Body::Proxied(Box::new(body)))
     }
 
     /// Our own answer for an arm that gave none. It carries the decision, too.
-    fn refuse(
+    async fn refuse(
         &self,
-        worker: &Worker,
-        draw: Draw,
-        decision: &Decision,
+        signed: &Signed<'_>,
+        client: &mut Client<'_>,
         error: ForwardError,
-    ) -> Response<Body> {
-        let problem = match error {
-            ForwardError::ResponseTimeout => Problem::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "Gateway timeout",
-                error.to_string(),
-            ),
-            ForwardError::Client => Problem::bad_request(error.to_string()).and_close(),
-            ForwardError::ClientTimeout => {
-                let status = StatusCode::REQUEST_TIMEOUT;
-                Problem::new(status, "Request timeout", error.to_string()).and_close()
-            }
-            _ => bad_gateway(error.to_string()),
-        };
+    ) -> Result<Option<Switched>, Problem> {
         let experiment = &self.serving().experiment;
-        let arm = &experiment.arms[draw.arm].name;
-        let metrics = &self.route().arms[draw.arm].metrics;
-        worker.shared.metrics.count_request(
-            &experiment.name,
-            arm,
-            metrics,
-            problem.status().as_u16(),
-        );
+        let arm = &experiment.arms[signed.arm].name;
+        if error == ForwardError::Gone {
+            tracing::debug!(experiment = %experiment.name, %arm, "the client has left");
+            client.abort();
+            client.close_after();
+            client.has_begun = true;
+            return Ok(None);
+        }
         tracing::warn!(experiment = %experiment.name, %arm, %error, "no answer for the client");
+        let problem = refusal(error);
+        if client.has_begun {
+            return Err(problem);
+        }
+        self.count(signed.arm, problem.status().as_u16());
         let mut response = problem.into_response();
-        self.sign(worker, draw.arm, decision, response.headers_mut());
-        response
+        for (name, value) in signed.fields() {
+            super::client::append(response.headers_mut(), name, value);
+        }
+        if error.is_the_clients() {
+            client.close_after();
+        }
+        if client.answer(response).await.is_err() {
+            client.close_after();
+        }
+        Ok(None)
     }
 
-    /// Adds the headers that tell the client what was decided.
-    fn sign(&self, worker: &Worker, arm: usize, decision: &Decision, map: &mut http::HeaderMap) {
-        let route = self.route();
-        let id = worker.shared.keys.encode(decision);
-        if let Ok(id) = HeaderValue::from_bytes(id.as_bytes()) {
-            map.insert(headers::DECISION, id);
-        }
-        map.insert(headers::EXPERIMENT, route.experiment_header.clone());
-        map.insert(headers::ARM, route.arms[arm].header.clone());
-        map.insert(headers::POLICY_VERSION, route.version_header.clone());
-        if decision.reason != Reason::Sampled {
-            map.insert(
-                headers::REASON,
-                HeaderValue::from_static(decision.reason.as_str()),
-            );
+    fn sign(&self, arm: usize, decision: Decision, cookie: Option<HeaderValue>) -> Signed<'_> {
+        Signed {
+            route: self.route(),
+            arm,
+            id: self.worker.shared.keys.encode(&decision),
+            decision,
+            cookie,
         }
     }
 }
 
-fn bad_gateway(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_GATEWAY, "Bad gateway", detail)
+/// A decision that the client is told of.
+struct Signed<'a> {
+    route: &'a Route,
+    arm: usize,
+    decision: Decision,
+    id: DecisionId,
+    cookie: Option<HeaderValue>,
 }
 
-/// The request as the arm gets it: the same method, target, headers and body, less what belongs to the client's connection.
-fn outgoing(
-    serving: &Serving,
-    parts: Parts,
-    body: RequestBody,
-    sequence: SequenceKey,
-) -> Request<RequestBody> {
-    let Parts {
-        method,
-        uri,
-        mut headers,
-        ..
-    } = parts;
-    headers::strip(&mut headers, headers::Direction::Request);
-    headers::identify(&mut headers, sequence);
-    if serving.experiment.label.is_some() {
-        headers::ask_for_identity(&mut headers);
+impl Signed<'_> {
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let reason = self.decision.reason;
+        let reason = (reason != Reason::Sampled).then(|| reason.as_str().as_bytes());
+        let cookie = self.cookie.as_ref().map(HeaderValue::as_bytes);
+        let all: [(&[u8], Option<&[u8]>); 6] = [
+            (headers::DECISION, Some(self.id.as_bytes())),
+            (headers::EXPERIMENT, Some(self.route.experiment_header.as_bytes())),
+            (headers::ARM, Some(self.route.arms[self.arm].header.as_bytes())),
+            (headers::POLICY_VERSION, Some(self.route.version_header.as_bytes())),
+            (headers::REASON, reason),
+            (b"set-cookie", cookie),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
     }
-    let uri = match uri.authority() {
-        None => uri,
-        // Absolute form: the host header says the same (vetted), and an origin server expects a path.
-        Some(_) => uri
-            .path_and_query()
-            .map_or_else(Uri::default, |path| Uri::from(path.clone())),
-    };
-    // The codec sends a GET without its body unless it is told how the body is framed.
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+}
+
+/// An exchange whose decision the client is told of.
+struct Served<'a> {
+    matched: &'a Matched<'a>,
+    signed: &'a Signed<'a>,
+    exchange: Exchange,
+}
+
+impl Observer for Served<'_> {
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.signed.fields()
     }
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    request
+
+    fn answered(&mut self, status: u16) {
+        self.matched.count(self.signed.arm, status);
+        self.exchange.answered(status);
+    }
+
+    fn passes(&mut self, data: &[u8]) {
+        self.exchange.watch(data);
+    }
+
+    fn ended(&mut self) {
+        self.exchange.finish(Ending::Answered);
+    }
+}
+
+/// What the client is told of an arm that did not answer.
+fn refusal(error: ForwardError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        ForwardError::ResponseTimeout | ForwardError::TotalTimeout => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", detail)
+        }
+        ForwardError::Overloaded | ForwardError::Unavailable => Problem::overloaded(detail),
+        ForwardError::Client => Problem::bad_request(detail).and_close(),
+        ForwardError::ClientTimeout => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close()
+        }
+        _ => Problem::new(StatusCode::BAD_GATEWAY, "Bad gateway", detail),
+    }
 }
 
 /// Reads a body of at most `limit` bytes within `patience` milliseconds.
 pub(super) async fn read_body(
-    body: Incoming,
+    source: &mut Source<'_>,
     limit: usize,
     patience: u64,
 ) -> Result<bytes::Bytes, Problem> {
-    let read = Limited::new(body, limit).collect();
-    let Ok(read) = tokio::time::timeout(Duration::from_millis(patience), read).await else {
-        let detail = format!("the body did not arrive within {patience} ms");
-        return Err(
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close(),
-        );
-    };
-    match read {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+    let read = source.read_whole(limit, patience);
+    match tokio::time::timeout(Duration::from_millis(patience), read).await {
+        Ok(Ok(Some(whole))) => Ok(whole),
+        Ok(Ok(None)) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "Content too large",
             format!("the body is longer than the limit of {limit} bytes"),
         )
         .and_close()),
-        Err(error) => {
-            Err(Problem::bad_request(format!("the body could not be read: {error}")).and_close())
+        Err(_) | Ok(Err(SourceError::Silent)) => {
+            let detail = format!("the body did not arrive within {patience} ms");
+            Err(
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close(),
+            )
         }
+        Ok(Err(_)) => Err(Problem::bad_request(
+            "the body could not be read: it is malformed or was cut short",
+        )
+        .and_close()),
     }
 }

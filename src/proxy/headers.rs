@@ -1,96 +1,276 @@
-//! Headers that belong to a connection, headers that are ours, and headers that every request should have.
+//! What passes and what does not: fields that belong to a connection, fields that are ours, fields that tell of the client, and fields that
+//! every request should have.
 
-use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use http::HeaderValue;
+
+use super::worker::Peer;
+use crate::config::settings::{Forwarding, ForwardingMode, ForwardingStyle};
 use crate::experiment::id::SequenceKey;
+use crate::experiment::upstream::{HostRule, PathRewrite};
+use crate::http1::field::{Known, is_protected};
+use crate::http1::head::{Fields, Request, Response};
+use crate::http1::tokens;
 
 /// The decision's id.
-pub const DECISION: HeaderName = HeaderName::from_static("x-pointsman-decision");
+pub const DECISION: &[u8] = b"x-pointsman-decision";
 /// The experiment's name.
-pub const EXPERIMENT: HeaderName = HeaderName::from_static("x-pointsman-experiment");
+pub const EXPERIMENT: &[u8] = b"x-pointsman-experiment";
 /// The arm's name.
-pub const ARM: HeaderName = HeaderName::from_static("x-pointsman-arm");
+pub const ARM: &[u8] = b"x-pointsman-arm";
 /// The policy file's version.
-pub const POLICY_VERSION: HeaderName = HeaderName::from_static("x-pointsman-policy-version");
+pub const POLICY_VERSION: &[u8] = b"x-pointsman-policy-version";
 /// Why this arm, when it was not sampled.
-pub const REASON: HeaderName = HeaderName::from_static("x-pointsman-reason");
-
+pub const REASON: &[u8] = b"x-pointsman-reason";
 /// In the copy of a request that another arm serves: the name of the arm that shadows.
-pub const SHADOW: HeaderName = HeaderName::from_static("x-pointsman-shadow");
+pub const SHADOW: &[u8] = b"x-pointsman-shadow";
 
-const OWN_PREFIX: &str = "x-pointsman-";
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// Which way a message travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client to the arm.
-    Request,
-    /// From the arm to the client.
-    Response,
+/// Who the client is, as endpoints are told. Made once for each connection.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The address, for `X-Forwarded-For`.
+    address: Arc<str>,
+    /// The same as a node of `Forwarded` (RFC 7239 §6).
+    node: Arc<str>,
+    is_tls: bool,
 }
 
-/// Removes what is meant for one connection only (RFC 9110 §7.6.1: `Connection`, everything it names, and the classics), and
-/// copies of our own headers, in one pass over the map.
-///
-/// A name in `Connection` cannot remove what frames or addresses the message. `TE: trailers` is kept in requests, because
-/// an endpoint needs it before it sends trailers.
-pub fn strip(headers: &mut HeaderMap, direction: Direction) {
-    let mut doomed: Vec<HeaderName> = Vec::new();
-    let mut keeps_trailers = false;
-    for (name, value) in headers.iter() {
-        if name == CONNECTION {
-            for token in value.as_bytes().split(|byte| *byte == b',') {
-                if let Ok(named) = HeaderName::from_bytes(token.trim_ascii()) {
-                    // What frames or addresses the message, and `TE`, which is looked at below.
-                    let protected = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, TE].contains(&named);
-                    if !protected {
-                        doomed.push(named);
-                    }
-                }
-            }
-            doomed.push(CONNECTION);
-        } else if name == TE {
-            let wanted = value
-                .as_bytes()
-                .split(|byte| *byte == b',')
-                .any(|token| token.trim_ascii() == b"trailers");
-            keeps_trailers |= wanted && direction == Direction::Request;
-            doomed.push(TE);
-        } else if is_hop_by_hop(name) || name.as_str().starts_with(OWN_PREFIX) {
-            doomed.push(name.clone());
+impl Origin {
+    /// The client at `address`.
+    pub fn new(address: SocketAddr, is_tls: bool) -> Self {
+        let ip = address.ip().to_canonical();
+        let node = if ip.is_ipv6() {
+            format!("\"[{ip}]\"")
+        } else {
+            ip.to_string()
+        };
+        Self {
+            address: ip.to_string().into(),
+            node: node.into(),
+            is_tls,
         }
     }
-    for name in doomed {
-        headers.remove(name);
-    }
-    if keeps_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+
+    fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 }
 
-/// `Transfer-Encoding` is here because each side frames its own messages; the codec writes its own.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    name == TRANSFER_ENCODING
-        || name == UPGRADE
-        || name == KEEP_ALIVE
-        || name == PROXY_CONNECTION
-        || name == PROXY_AUTHENTICATE
-        || name == PROXY_AUTHORIZATION
+/// What an arm's endpoints get of a request's head.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// As the client sent it.
+    pub request: &'a Request,
+    /// The client.
+    pub peer: &'a Peer,
+    /// How endpoints are told of it.
+    pub forwarding: Forwarding,
+    /// Names the request where nobody did.
+    pub sequence: SequenceKey,
+    /// Whether the arm is asked for a body that can be read without decompressing it.
+    pub identity: bool,
+    /// Whether it goes on as a WebSocket.
+    pub websocket: bool,
+    /// The header that tells the time left, and that time in milliseconds.
+    pub deadline: Option<(&'a str, u64)>,
+    /// In a copy: the arm that shadows.
+    pub shadow: Option<&'a str>,
+}
+
+impl Outgoing<'_> {
+    /// The `Host` that the endpoint sees.
+    pub fn host<'h>(&'h self, rule: &'h HostRule, endpoint: &'h str) -> &'h [u8] {
+        match rule {
+            // HTTP/1.0 has none.
+            HostRule::Keep => self.request.host().unwrap_or(endpoint.as_bytes()),
+            HostRule::Endpoint => endpoint.as_bytes(),
+            HostRule::Fixed(host) => host.as_bytes(),
+        }
+    }
+
+    /// Writes the target that the endpoint sees: path and query, the path rewritten by the rule.
+    pub fn target(&self, rewrite: Option<&PathRewrite>, out: &mut Vec<u8>) {
+        let path = self.request.path();
+        match rewrite.and_then(|rule| Some((rule, path.strip_prefix(rule.from.as_str())?))) {
+            Some((rule, rest)) => {
+                out.extend_from_slice(rule.to.as_bytes());
+                out.extend_from_slice(rest.as_bytes());
+            }
+            None => out.extend_from_slice(path.as_bytes()),
+        }
+        if let Some(query) = self.request.query() {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+    }
+
+    /// Hands every field but `Host` and what frames the body to `put`.
+    ///
+    /// What is meant for one connection stays behind (RFC 9110 §7.6.1: `Connection`, everything that it names, and the classics), and
+    /// so do copies of our own fields. A name in `Connection` cannot take away what frames or addresses the message.
+    pub fn fields(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let fields = &self.request.fields;
+        let named = names_others(fields);
+        let replaced = self.forwarding.mode == ForwardingMode::Replace;
+        let adds = self.forwarding.mode != ForwardingMode::Off;
+        let (mut has_id, mut has_trace) = (false, false);
+        for (known, name, value) in fields.iter() {
+            match known {
+                Known::Connection
+                | Known::HopByHop
+                | Known::TransferEncoding
+                | Known::ContentLength
+                | Known::Host
+                | Known::Upgrade
+                | Known::Own => continue,
+                Known::Te => {
+                    if tokens::contains(value, b"trailers") {
+                        put(name, b"trailers");
+                    }
+                    continue;
+                }
+                Known::AcceptEncoding if self.identity => continue,
+                Known::Forwarded if adds && self.forwarding.style != ForwardingStyle::XForwarded => {
+                    continue;
+                }
+                Known::Forwarded if replaced => continue,
+                Known::ForwardedFor if adds && self.forwarding.style != ForwardingStyle::Forwarded => {
+                    continue;
+                }
+                Known::ForwardedFor | Known::ForwardedHost | Known::ForwardedProto if replaced => {
+                    continue;
+                }
+                Known::RequestId => has_id = true,
+                Known::Traceparent => has_trace = true,
+                _ => {}
+            }
+            if named && is_named(fields, known, name) {
+                continue;
+            }
+            if self
+                .deadline
+                .is_some_and(|(header, _)| name.eq_ignore_ascii_case(header.as_bytes()))
+            {
+                continue;
+            }
+            put(name, value);
+        }
+        if self.identity {
+            put(b"accept-encoding", b"identity");
+        }
+        if self.websocket {
+            put(b"connection", b"upgrade");
+            put(b"upgrade", b"websocket");
+        }
+        if !(has_id && has_trace) {
+            identify(self.sequence, has_id, has_trace, put);
+        }
+        if adds {
+            self.tell_of_the_client(put);
+        }
+        if self.forwarding.via {
+            put(b"via", b"1.1 pointsman");
+        }
+        if let Some((header, left)) = self.deadline {
+            put(header.as_bytes(), left.to_string().as_bytes());
+        }
+        if let Some(arm) = self.shadow {
+            put(SHADOW, arm.as_bytes());
+        }
+    }
+
+    fn tell_of_the_client(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let fields = &self.request.fields;
+        let origin = &self.peer.origin;
+        let appends = self.forwarding.mode == ForwardingMode::Append;
+        let joined = |known, addition: &str, put: &mut dyn FnMut(&[u8])| {
+            let mut before = fields.of(known).filter(|value| !value.is_empty()).peekable();
+            if !appends || before.peek().is_none() {
+                return put(addition.as_bytes());
+            }
+            let mut value = Vec::new();
+            for part in before.chain([addition.as_bytes()]) {
+                if !value.is_empty() {
+                    value.extend_from_slice(b", ");
+                }
+                value.extend_from_slice(part);
+            }
+            put(&value);
+        };
+        let host = self.request.host().unwrap_or_default();
+        let style = self.forwarding.style;
+        if style != ForwardingStyle::Forwarded {
+            joined(Known::ForwardedFor, &origin.address, &mut |value| {
+                put(b"x-forwarded-for", value);
+            });
+            let lacks = |known| !appends || fields.of(known).next().is_none();
+            if lacks(Known::ForwardedProto) {
+                put(b"x-forwarded-proto", origin.scheme().as_bytes());
+            }
+            if lacks(Known::ForwardedHost) && !host.is_empty() {
+                put(b"x-forwarded-host", host);
+            }
+        }
+        if style != ForwardingStyle::XForwarded {
+            // A host was checked to have neither quotes nor backslashes.
+            let host = String::from_utf8_lossy(host);
+            let element = format!(
+                "for={};host=\"{host}\";proto={}",
+                origin.node,
+                origin.scheme()
+            );
+            joined(Known::Forwarded, &element, &mut |value| put(b"forwarded", value));
+        }
+    }
+}
+
+/// The fields of a response that pass to the client, without those that frame its body. `upgraded`: it is a 101.
+pub fn passing(response: &Response, upgraded: bool) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let fields = &response.fields;
+    let named = names_others(fields);
+    let passes = move |(known, name, _): &(Known, &[u8], &[u8])| match known {
+        Known::Connection | Known::Upgrade => upgraded,
+        Known::HopByHop
+        | Known::TransferEncoding
+        | Known::ContentLength
+        | Known::Te
+        | Known::Own => false,
+        _ => !(named && is_named(fields, *known, name)),
+    };
+    let all = fields.iter().filter(passes);
+    all.map(|(_, name, value)| (name, value))
+}
+
+/// Whether `Connection` names anything but what says how the connection goes on.
+fn names_others(fields: &Fields) -> bool {
+    const USUAL: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
+    let usual = |token: &[u8]| {
+        USUAL
+            .iter()
+            .any(|usual| token.eq_ignore_ascii_case(usual))
+    };
+    fields
+        .of(Known::Connection)
+        .any(|value| !tokens::list(value).all(usual))
+}
+
+fn is_named(fields: &Fields, known: Known, name: &[u8]) -> bool {
+    !is_protected(known)
+        && fields
+            .of(Known::Connection)
+            .any(|value| tokens::contains(value, name))
 }
 
 /// Gives a request an `x-request-id` and a `traceparent` (W3C Trace Context, level 1) where it has none. Both are made of the
 /// decision's sequence key, which is unique.
-pub fn identify(headers: &mut HeaderMap, sequence: SequenceKey) {
-    if headers.contains_key(REQUEST_ID) && headers.contains_key(TRACEPARENT) {
-        return;
-    }
+fn identify(
+    sequence: SequenceKey,
+    has_id: bool,
+    has_trace: bool,
+    put: &mut impl FnMut(&[u8], &[u8]),
+) {
     let number = (u128::from(sequence.origin) << 64)
         | (u128::from(sequence.worker) << 48)
         | u128::from(sequence.counter & 0xffff_ffff_ffff);
@@ -102,17 +282,11 @@ pub fn identify(headers: &mut HeaderMap, sequence: SequenceKey) {
     for (position, byte) in parent.to_be_bytes().into_iter().enumerate() {
         text[36 + 2 * position..38 + 2 * position].copy_from_slice(&hex(byte));
     }
-    if let (false, Ok(value)) = (
-        headers.contains_key(REQUEST_ID),
-        HeaderValue::from_bytes(&text[3..35]),
-    ) {
-        headers.insert(REQUEST_ID, value);
+    if !has_id {
+        put(b"x-request-id", &text[3..35]);
     }
-    if let (false, Ok(value)) = (
-        headers.contains_key(TRACEPARENT),
-        HeaderValue::from_bytes(&text),
-    ) {
-        headers.insert(TRACEPARENT, value);
+    if !has_trace {
+        put(b"traceparent", &text);
     }
 }
 
@@ -129,62 +303,110 @@ fn hex(byte: u8) -> [u8; 2] {
     ]
 }
 
-/// Asks the arm for a body that can be read without decompressing it.
-pub fn ask_for_identity(headers: &mut HeaderMap) {
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::head::Limits;
+    use crate::proxy::worker::Role;
 
-    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            );
+    const SEQUENCE: SequenceKey = SequenceKey {
+        origin: 0xabcd,
+        worker: 1,
+        counter: 2,
+    };
+    const LIMITS: Limits = Limits {
+        fields: 100,
+        bytes: 8_192,
+    };
+
+    fn outgoing(lines: &str, forwarding: Forwarding, rewrite: Option<&PathRewrite>) -> String {
+        let mut request = Request::default();
+        let text = format!("GET http://a/v1/x?q=/v1/ HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
+        request.parse(text.as_bytes(), LIMITS).unwrap().unwrap();
+        let address = "[::ffff:10.0.0.9]:5".parse().unwrap();
+        let peer = Peer {
+            address,
+            role: Role::Everything,
+            origin: Origin::new(address, true),
+        };
+        let outgoing = Outgoing {
+            request: &request,
+            peer: &peer,
+            forwarding,
+            sequence: SEQUENCE,
+            identity: false,
+            websocket: false,
+            deadline: None,
+            shadow: None,
+        };
+        let mut out = Vec::new();
+        outgoing.target(rewrite, &mut out);
+        outgoing.fields(&mut |name, value| {
+            out.push(b'\n');
+            out.extend_from_slice(&[name, b": ", value].concat());
+        });
+        String::from_utf8(out).unwrap()
+    }
+
+    fn off() -> Forwarding {
+        Forwarding {
+            mode: ForwardingMode::Off,
+            style: ForwardingStyle::Both,
+            via: false,
         }
-        headers
     }
 
     #[test]
     fn connection_headers_and_forged_copies_of_ours_do_not_pass() {
-        let mut headers = map(&[
-            ("connection", "close, X-Secret, host, content-length"),
-            ("x-secret", "1"),
-            ("host", "a"),
-            ("content-length", "3"),
-            ("keep-alive", "timeout=5"),
-            ("upgrade", "h2c"),
-            ("te", "gzip, trailers"),
-            ("x-pointsman-arm", "forged"),
-            ("accept", "*/*"),
-        ]);
-        strip(&mut headers, Direction::Request);
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["accept", "content-length", "host", "te"]);
-        assert_eq!(headers[TE], "trailers");
+        let lines = "Connection: close, X-Secret, host, Content-Length, X-Forwarded-For\r\nX-Secret: 1\r\nContent-Length: 0\r\nKeep-Alive: timeout=5\r\n\
+                     Upgrade: h2c\r\nTE: gzip, trailers\r\nX-Pointsman-Arm: forged\r\nAccept: */*\r\nX-Request-Id: mine\r\nx-forwarded-for: b\r\n";
+        assert_eq!(
+            outgoing(lines, off(), None),
+            "/v1/x?q=/v1/\nTE: trailers\nAccept: */*\nX-Request-Id: mine\nx-forwarded-for: b\n\
+             traceparent: 00-000000000000abcd0001000000000002-8001000000000002-00"
+        );
     }
 
     #[test]
-    fn requests_get_an_id_and_a_trace_once() {
-        let sequence = SequenceKey {
-            origin: 0xabcd,
-            worker: 1,
-            counter: 2,
+    fn the_path_is_rewritten_by_its_prefix_alone() {
+        let rule = |from: &str, to: &str| PathRewrite {
+            from: from.into(),
+            to: to.into(),
         };
-        let mut headers = map(&[("x-request-id", "mine")]);
-        identify(&mut headers, sequence);
-        assert_eq!(headers["x-request-id"], "mine");
+        let lines = "x-request-id: 1\r\ntraceparent: 2\r\n";
+        let target = |rule: &PathRewrite| {
+            let text = outgoing(lines, off(), Some(rule));
+            text.lines().next().unwrap().to_owned()
+        };
+        assert_eq!(target(&rule("/v1/", "/")), "/x?q=/v1/");
+        assert_eq!(target(&rule("/v2/", "/")), "/v1/x?q=/v1/");
+    }
+
+    #[test]
+    fn endpoints_are_told_of_the_client() {
+        let lines = "x-request-id: 1\r\ntraceparent: 2\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: http\r\nForwarded: for=x\r\n";
+        let of = |mode, style| {
+            let forwarding = Forwarding {
+                mode,
+                style,
+                via: true,
+            };
+            let text = outgoing(lines, forwarding, None);
+            text.lines().skip(3).collect::<Vec<_>>().join("\n")
+        };
         assert_eq!(
-            headers["traceparent"],
-            "00-000000000000abcd0001000000000002-8001000000000002-00"
+            of(ForwardingMode::Append, ForwardingStyle::XForwarded),
+            "X-Forwarded-Proto: http\nForwarded: for=x\nx-forwarded-for: 1.2.3.4, 10.0.0.9\nx-forwarded-host: a\nvia: 1.1 pointsman"
         );
-        let before = headers.clone();
-        identify(&mut headers, sequence);
-        assert_eq!(headers, before);
+        assert_eq!(
+            of(ForwardingMode::Replace, ForwardingStyle::Both),
+            "x-forwarded-for: 10.0.0.9\nx-forwarded-proto: https\nx-forwarded-host: a\n\
+             forwarded: for=10.0.0.9;host=\"a\";proto=https\nvia: 1.1 pointsman"
+        );
+        assert_eq!(
+            of(ForwardingMode::Append, ForwardingStyle::Forwarded),
+            "X-Forwarded-For: 1.2.3.4\nX-Forwarded-Proto: http\nforwarded: for=x, for=10.0.0.9;host=\"a\";proto=https\nvia: 1.1 pointsman"
+        );
+        assert_eq!(Origin::new("[2001:db8::1]:1".parse().unwrap(), false).node.as_ref(), "\"[2001:db8::1]\"");
     }
 }

@@ -5,15 +5,23 @@
 
 pub mod api;
 pub mod body;
+pub mod channel;
+pub mod client;
+pub mod connection;
 pub mod context;
 pub mod exchange;
+pub mod forward;
 pub mod handle;
 pub mod headers;
 pub mod problem;
-pub mod shadow;
-pub mod unit;
-pub mod vet;
-
 pub mod router;
+pub mod shadow;
+pub mod stream;
+pub mod streams;
+pub mod timer;
+pub mod tunnel;
+pub mod unit;
 pub mod upstream;
+pub mod vet;
+pub mod wire;
 pub mod worker;

@@ -6,7 +6,6 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use super::body::Body;
 
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +39,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "Bad request", detail)
     }
 
+    /// There is more to do than allowed: try again soon.
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "Service unavailable", detail).retry_after(1)
+    }
+
     /// Tells the client when to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
@@ -67,7 +72,7 @@ impl Problem {
     }
 
     /// The response.
-    pub fn into_response(self) -> Response<Body> {
+    pub fn into_response(self) -> Response<Bytes> {
         let body = serde_json::json!({
             "type": "about:blank",
             "title": self.title,
@@ -99,10 +104,10 @@ pub fn full(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,
-) -> Response<Body> {
+) -> Response<Bytes> {
     let body = body.into();
     let length = body.len();
-    let mut response = Response::new(Body::full(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response
         .headers_mut()

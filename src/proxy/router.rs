@@ -5,16 +5,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
 
-use http::header::{HOST, HeaderName, HeaderValue};
-use http::request::Parts;
+use http::HeaderValue;
 use metrics::{Counter, Histogram};
 
 use super::headers;
 use super::shadow::RouteShadow;
 use super::upstream::{EndpointState, Endpoints};
-use crate::experiment::{Experiment, PathRule, UnitSource};
+use crate::experiment::upstream::{HostRule, PathRewrite, UpstreamRule};
+use crate::experiment::{Experiment, PathRule};
+use crate::http1::head::Request;
 use crate::telemetry::metrics::{ArmMetrics, Metrics};
 
 /// Compiled routes, in the order of the published experiments.
@@ -30,31 +31,25 @@ pub struct Router {
 /// What a request to one experiment needs.
 #[derive(Debug)]
 pub struct Route {
-    methods: Vec<http::Method>,
+    methods: Vec<String>,
     host: Option<String>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Vec<(String, String)>,
     /// The arms, in the experiment's order.
     pub arms: Vec<RouteArm>,
     /// The experiment's name, for the response.
     pub experiment_header: HeaderValue,
     /// The policy version, for the response.
     pub version_header: HeaderValue,
-    /// The header that holds the unit, if a header does.
-    pub unit_header: Option<HeaderName>,
     /// Who shadows, if anybody does.
     pub shadow: Option<RouteShadow>,
     /// The header that holds the client's own key, and the count of requests without one; if the policy file asks for it.
-    pub reward_key: Option<(HeaderName, Counter)>,
+    pub reward_key: Option<(String, Counter)>,
     /// Requests without a unit.
     pub unit_missing: Counter,
     /// Seconds that the proxy itself takes.
     pub overhead: Histogram,
-    /// Time to connect.
-    pub connect_timeout: Duration,
-    /// Time to the response's head.
-    pub response_timeout: Duration,
-    /// Longest silence within a response.
-    pub idle_timeout: Duration,
+    /// How endpoints are reached.
+    pub upstream: UpstreamRule,
 }
 
 /// What a request to one arm needs.
@@ -66,6 +61,12 @@ pub struct RouteArm {
     pub metrics: ArmMetrics,
     /// Its name, for the response.
     pub header: HeaderValue,
+    /// Which `Host` its endpoints see.
+    pub host: HostRule,
+    /// What becomes of the path.
+    pub path: Option<PathRewrite>,
+    /// Requests in flight from all workers.
+    pub in_flight: Arc<AtomicUsize>,
 }
 
 impl Router {
@@ -91,13 +92,13 @@ impl Router {
 
     /// The index of the experiment that this request belongs to: exact path first, then the longest prefix; among equals
     /// the most specific, which comes first.
-    pub fn find(&self, parts: &Parts) -> Option<usize> {
-        let path = parts.uri.path();
+    pub fn find(&self, request: &Request) -> Option<usize> {
+        let path = request.path();
         let first_match = |indices: &Vec<usize>| {
             indices
                 .iter()
                 .copied()
-                .find(|index| self.routes[*index].matches(parts))
+                .find(|index| self.routes[*index].matches(request))
         };
         if let Some(index) = self.exact.get(path).and_then(first_match) {
             return Some(index);
@@ -120,70 +121,54 @@ impl Route {
             endpoints: arm
                 .endpoints
                 .iter()
-                .map(|endpoint| endpoints.state(endpoint))
+                .map(|endpoint| endpoints.state(endpoint, arm.protocol))
                 .collect(),
             metrics: metrics.arm(&experiment.name, &arm.name),
             header: headers::value(arm.name.as_str()),
+            host: arm.host.clone(),
+            path: arm.path.clone(),
+            in_flight: endpoints.arm(experiment.id, arm.id),
         });
         Self {
-            methods: matcher
-                .methods
-                .iter()
-                .filter_map(|method| method.parse().ok())
-                .collect(),
+            methods: matcher.methods.clone(),
             host: matcher.host.clone(),
-            headers: matcher
-                .headers
-                .iter()
-                .filter_map(|(name, value)| {
-                    Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?))
-                })
-                .collect(),
+            headers: matcher.headers.clone(),
             arms: arms.collect(),
             experiment_header: headers::value(experiment.name.as_str()),
             version_header: headers::value(&experiment.version.to_string()),
-            unit_header: match experiment.unit.as_ref().map(|unit| &unit.source) {
-                Some(UnitSource::Header(name)) => name.parse().ok(),
-                _ => None,
-            },
             shadow: experiment.shadow.as_ref().map(|rule| {
                 let slots = endpoints.shadow_slots(experiment.id);
                 RouteShadow::build(rule, experiment, slots, metrics)
             }),
-            reward_key: experiment.reward_key.as_ref().and_then(|header| {
+            reward_key: experiment.reward_key.as_ref().map(|header| {
                 let missing = metrics.counter("pointsman_reward_key_missing_total", &name);
-                Some((header.parse().ok()?, missing))
+                (header.clone(), missing)
             }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
-            connect_timeout: Duration::from_millis(experiment.upstream.connect_timeout),
-            response_timeout: Duration::from_millis(experiment.upstream.response_timeout),
-            idle_timeout: Duration::from_millis(experiment.upstream.idle_timeout),
+            upstream: experiment.upstream.clone(),
         }
     }
 
-    fn matches(&self, parts: &Parts) -> bool {
-        (self.methods.is_empty() || self.methods.contains(&parts.method))
+    fn matches(&self, request: &Request) -> bool {
+        (self.methods.is_empty() || self.methods.iter().any(|method| method == request.method()))
             && self.host.as_ref().is_none_or(|host| {
-                host_of(parts).is_some_and(|given| given.eq_ignore_ascii_case(host))
+                host_of(request).is_some_and(|given| given.eq_ignore_ascii_case(host.as_bytes()))
             })
             && self.headers.iter().all(|(name, value)| {
-                parts
-                    .headers
-                    .get_all(name)
-                    .iter()
-                    .any(|given| given == value)
+                let mut given = request.fields.all(name.as_bytes());
+                given.any(|given| given == value.as_bytes())
             })
     }
 }
 
 /// The request's host without its port.
-fn host_of(parts: &Parts) -> Option<&str> {
-    let host = parts.headers.get(HOST)?.to_str().ok()?;
-    let end = if host.starts_with('[') {
-        host.find(']')? + 1
+fn host_of(request: &Request) -> Option<&[u8]> {
+    let host = request.host()?;
+    let end = if host.first() == Some(&b'[') {
+        host.iter().position(|byte| *byte == b']')? + 1
     } else {
-        host.find(':').unwrap_or(host.len())
+        host.iter().position(|byte| *byte == b':').unwrap_or(host.len())
     };
     Some(&host[..end])
 }

@@ -13,23 +13,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, StatusCode};
-use http_body::Body as _;
-use http_body_util::BodyExt;
 
-use super::body::RequestBody;
+use super::body::Source;
+use super::client::Client;
 use super::exchange::is_failure;
-use super::headers;
+use super::forward::opening;
+use super::headers::Outgoing;
 use super::router::{Route, RouteArm, Router};
-use super::upstream::{self, Timeouts};
-use super::worker::Worker;
+use super::upstream::{Link, least_requests};
+use super::upstream::relay::{Observer, Parties, Relay, Relayed};
+use super::worker::{Peer, Worker};
 use crate::clock::Stopwatch;
 use crate::engine::event::Event;
 use crate::experiment::decision::{Decision, Ending, Label, Outcome, Reason, Shadowed};
 use crate::experiment::reward::LabelRule;
 use crate::experiment::shadow::ShadowRule;
 use crate::experiment::{Arm, Experiment};
+use crate::http1::head::{Request, Response};
 use crate::json;
 use crate::learner::Published;
 use crate::telemetry::metrics::{Metrics, ShadowMetrics};
@@ -73,7 +73,7 @@ pub struct RouteShadow {
 struct ShadowArm {
     /// Its index in the experiment.
     index: usize,
-    header: HeaderValue,
+    name: String,
     metrics: ShadowMetrics,
 }
 
@@ -87,7 +87,7 @@ impl RouteShadow {
     ) -> Self {
         let arm = |index: usize, arm: &Arm| ShadowArm {
             index,
-            header: headers::value(arm.name.as_str()),
+            name: arm.name.to_string(),
             metrics: metrics.shadow(&experiment.name, &arm.name),
         };
         let arms = rule.arms.iter().copied();
@@ -154,8 +154,8 @@ struct Shadowing {
     published: Arc<Published<Router>>,
     index: usize,
     decision: Decision,
-    /// Method, target and headers.
-    head: Request<()>,
+    request: Request,
+    peer: Peer,
 }
 
 /// Where a request was matched, and to whom it goes.
@@ -166,58 +166,43 @@ pub(super) struct Picked<'a> {
     pub(super) decision: &'a Decision,
     /// The index of the arm that serves.
     pub(super) served: usize,
+    pub(super) request: &'a Request,
+    pub(super) peer: &'a Peer,
 }
 
-/// Has the request shadowed, if its decision is one of those that are. `request` is as the arm that serves will get it.
-pub(super) fn pick(shadow: &RouteShadow, picked: &Picked<'_>, request: &mut Request<RequestBody>) {
+/// The copies of a request, if its decision is one of those that are shadowed. `announced` is the length that its body is said to have: it is not
+/// exceeded, and a body of unknown length is watched.
+pub(super) fn pick(
+    shadow: &RouteShadow,
+    picked: &Picked<'_>,
+    announced: Option<u64>,
+) -> Option<Box<Copying>> {
     let (worker, decision) = (picked.worker, picked.decision);
     let number = worker.shared.draw_keys.shadow(decision.sequence);
     if decision.reason != Reason::Sampled || number >= shadow.fraction {
-        return;
+        return None;
     }
-    // The size that a body is said to have is not exceeded, and one of unknown size is watched.
-    let announced = request.body().size_hint().lower();
+    let announced = announced.unwrap_or(0);
     let has_room = announced <= shadow.body_limit as u64;
     let tickets = shadow.tickets(picked.served, decision.sequence.counter, has_room);
     if tickets.is_empty() {
-        return;
+        return None;
     }
     let shadowing = Shadowing {
         worker: Rc::clone(worker),
         published: Arc::clone(picked.published),
         index: picked.index,
         decision: *decision,
-        head: head(request),
+        request: picked.request.clone(),
+        peer: picked.peer.clone(),
     };
-    let copying = Copying {
+    Some(Box::new(Copying {
         shadowing,
         tickets,
         body: Vec::new(),
         announced: announced as usize,
         limit: shadow.body_limit,
-    };
-    match request.body_mut() {
-        RequestBody::Streamed(incoming, _, copy) if !incoming.is_end_stream() => {
-            *copy = Some(Box::new(copying));
-        }
-        RequestBody::Streamed(..) => copying.complete(),
-        RequestBody::Buffered(bytes) => {
-            let bytes = bytes.clone().unwrap_or_default();
-            copying.send(&bytes);
-        }
-    }
-}
-
-/// The head of the copies. They are framed by their length, because they are whole when they are sent.
-fn head(request: &Request<RequestBody>) -> Request<()> {
-    let mut head = Request::new(());
-    *head.method_mut() = request.method().clone();
-    *head.uri_mut() = request.uri().clone();
-    let headers = head.headers_mut();
-    headers.clone_from(request.headers());
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(EXPECT);
-    head
+    }))
 }
 
 /// A request's body on its way to the arm that serves, copied aside.
@@ -249,13 +234,14 @@ impl Copying {
         }
     }
 
+    /// The request is sent anew: so is the copy.
+    pub fn restart(&mut self) {
+        self.body.clear();
+    }
+
     /// The body has passed as a whole: the copies are sent.
     pub fn complete(mut self) {
         let body = Bytes::from(std::mem::take(&mut self.body));
-        self.send(&body);
-    }
-
-    fn send(self, body: &Bytes) {
         let shadowing = Rc::new(self.shadowing);
         for ticket in self.tickets {
             let (shadowing, body) = (Rc::clone(&shadowing), body.clone());
@@ -265,11 +251,34 @@ impl Copying {
 }
 
 /// What came back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Answer {
     status: Option<u16>,
     /// The response as far as a prediction is looked for in it.
     body: Vec<u8>,
+    limit: usize,
+    is_too_long: bool,
+}
+
+impl Observer for Answer {
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        std::iter::empty()
+    }
+
+    fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    fn passes(&mut self, data: &[u8]) {
+        self.is_too_long |= self.body.len() + data.len() > self.limit;
+        if self.is_too_long {
+            self.body = Vec::new();
+        } else {
+            self.body.extend_from_slice(data);
+        }
+    }
+
+    fn ended(&mut self) {}
 }
 
 impl Shadowing {
@@ -288,10 +297,14 @@ impl Shadowing {
         };
         ticket.unsent = None;
         let arm = &shadow.arms[ticket.place];
-        let request = self.request(arm, body);
         let stopwatch = Stopwatch::start();
-        let mut answer = Answer::default();
-        let whole = self.exchange(shadow, &self.route().arms[arm.index], request, &mut answer);
+        let mut answer = Answer {
+            status: None,
+            body: Vec::new(),
+            limit: self.worker.shared.settings.limits.label_response,
+            is_too_long: false,
+        };
+        let whole = self.exchange(arm, body, &mut answer);
         let whole = tokio::time::timeout(shadow.timeout, whole).await;
         let latency_micros = stopwatch.elapsed().as_micros() as u64;
         let answered = whole == Ok(true) && !answer.status.is_none_or(is_failure);
@@ -317,62 +330,44 @@ impl Shadowing {
         })));
     }
 
-    fn request(&self, arm: &ShadowArm, body: Bytes) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Buffered(None));
-        *request.method_mut() = self.head.method().clone();
-        *request.uri_mut() = self.head.uri().clone();
-        let headers = request.headers_mut();
-        headers.clone_from(self.head.headers());
-        headers.insert(headers::SHADOW, arm.header.clone());
-        if !body.is_empty() {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-            *request.body_mut() = RequestBody::Buffered(Some(body));
-        }
-        request
-    }
-
-    /// Sends a copy and reads the response, as far as it may be of use. Whether that went well.
-    async fn exchange(
-        &self,
-        shadow: &RouteShadow,
-        arm: &RouteArm,
-        request: Request<RequestBody>,
-        answer: &mut Answer,
-    ) -> bool {
+    /// Sends a copy and reads the response. Whether that went well.
+    async fn exchange(&self, arm: &ShadowArm, body: Bytes, answer: &mut Answer) -> bool {
+        let (worker, route) = (&self.worker, self.route());
+        let route_arm: &RouteArm = &route.arms[arm.index];
         let start = self.decision.sequence.counter;
-        let Some(in_flight) = upstream::least_requests(&arm.endpoints, start) else {
+        let Some(in_flight) = least_requests(&route_arm.endpoints, start) else {
             return false;
         };
-        let timeouts = Timeouts {
-            connect: self.route().connect_timeout,
-            response: shadow.timeout,
-        };
-        let sent = self.worker.shadows.send(in_flight, request, timeouts).await;
-        let Ok((response, lease)) = sent else {
+        let opening = opening(worker, route);
+        let Ok(mut link) = worker.shadows.acquire(in_flight.state, opening).await else {
             return false;
         };
-        answer.status = Some(response.status().as_u16());
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return false;
-        }
-        let limit = self.worker.shared.settings.limits.label_response;
-        let mut body = response.into_body();
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else {
-                return false;
-            };
-            let Some(data) = frame.data_ref() else {
-                continue;
-            };
-            if answer.body.len() + data.len() > limit {
-                // The rest is of no use to anybody. The connection ends with it.
-                answer.body = Vec::new();
-                return true;
+        let outgoing = Outgoing {
+            request: &self.request,
+            peer: &self.peer,
+            forwarding: worker.shared.settings.forwarding,
+            sequence: self.decision.sequence,
+            identity: self.experiment().label.is_some(),
+            websocket: false,
+            deadline: None,
+            shadow: Some(&arm.name),
+        };
+        let relay = Relay::new(worker, route, route_arm, in_flight.state, &outgoing);
+        let mut source = Source::memory(body);
+        let parties = Parties {
+            source: &mut source,
+            client: &mut Client::nobody(self.request.method() == "HEAD"),
+            observer: answer,
+            copying: &mut None,
+        };
+        let relayed = relay.run(&mut link, parties, &mut Response::default()).await;
+        match (relayed, link) {
+            (Ok(Relayed::Whole { reusable: true }), Link::Wire(connection)) => {
+                worker.shadows.give_back(in_flight.state, connection, opening.idle);
+                true
             }
-            answer.body.extend_from_slice(data);
+            (relayed, _) => relayed.is_ok(),
         }
-        lease.give_back();
-        true
     }
 }
 

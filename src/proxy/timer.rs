@@ -22,6 +22,8 @@ pub struct Elapsed;
 pub struct Timers {
     started: Stopwatch,
     now: Cell<u64>,
+    /// Whether idle waits are over.
+    is_draining: Cell<bool>,
     slots: RefCell<Vec<Rc<Slot>>>,
 }
 
@@ -39,6 +41,7 @@ impl Default for Timers {
         Self {
             started: Stopwatch::start(),
             now: Cell::new(0),
+            is_draining: Cell::new(false),
             slots: RefCell::default(),
         }
     }
@@ -60,6 +63,21 @@ impl Timers {
                 waker.wake();
             }
         }
+    }
+
+    /// Ends every idle wait, those to come too.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+        for slot in &*self.slots.borrow() {
+            if let Some(waker) = slot.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether idle waits are over.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.get()
     }
 
     /// Ticks until it is dropped.
@@ -100,6 +118,21 @@ impl Timer {
     /// Milliseconds since the worker started, as of the last tick.
     pub fn now(&self) -> u64 {
         self.timers.now()
+    }
+
+    /// Like [`Self::within`], and no longer than until the worker drains.
+    pub async fn while_idle<F: Future>(
+        &self,
+        limit: u64,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let until_drained = poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.timers.is_draining() => Poll::Ready(Err(Elapsed)),
+            Poll::Pending => Poll::Pending,
+        });
+        self.within(limit, until_drained).await?
     }
 
     /// Waits for `future` for at most `limit` milliseconds.

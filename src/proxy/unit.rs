@@ -1,10 +1,8 @@
 //! Who a request is about: the unit that keeps its arm.
 
-use http::header::{COOKIE, HeaderMap};
-use http::request::Parts;
-
-use super::router::Route;
 use crate::experiment::{UnitRule, UnitSource};
+use crate::http1::field::Known;
+use crate::http1::head::{Fields, Request};
 
 /// What a request says about its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,22 +27,14 @@ impl Found {
 /// bytes, count as missing: an empty header would put all its senders into one unit.
 pub fn find(
     rule: &UnitRule,
-    route: &Route,
-    parts: &Parts,
+    request: &Request,
     json: Option<&serde_json::Value>,
     limit: usize,
 ) -> Found {
     let key = match &rule.source {
-        UnitSource::Header(_) => {
-            let value = route
-                .unit_header
-                .as_ref()
-                .and_then(|name| parts.headers.get(name));
-            value.map(|value| value.as_bytes().to_vec())
-        }
-        UnitSource::Cookie { name, .. } => cookie(&parts.headers, name),
-        UnitSource::Query(name) => parts
-            .uri
+        UnitSource::Header(name) => request.fields.get(name.as_bytes()).map(<[u8]>::to_vec),
+        UnitSource::Cookie { name, .. } => cookie(&request.fields, name),
+        UnitSource::Query(name) => request
             .query()
             .and_then(|query| query_parameter(query, name)),
         UnitSource::Json(pointer) => json.and_then(|json| json_key(json, pointer)),
@@ -56,11 +46,10 @@ pub fn find(
 }
 
 /// The value of the first cookie called `name` (RFC 6265 §5.4), without surrounding quotes.
-pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+pub(super) fn cookie(fields: &Fields, name: &str) -> Option<Vec<u8>> {
+    fields
+        .of(Known::Cookie)
+        .flat_map(|value| value.split(|byte| *byte == b';'))
         .find_map(|pair| {
             let pair = pair.trim_ascii();
             let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
@@ -125,8 +114,8 @@ mod tests {
 
     #[test]
     fn keys_are_found_where_the_rule_says() {
-        let mut headers = HeaderMap::new();
-        headers.append(COOKIE, "a=1; uid=\"u 7\"; uidx=2".parse().unwrap());
+        let mut headers = Fields::default();
+        headers.push(b"Cookie", b"a=1; uid=\"u 7\"; uidx=2");
         assert_eq!(cookie(&headers, "uid"), Some(b"u 7".to_vec()));
         assert_eq!(cookie(&headers, "ui"), None);
         assert_eq!(

@@ -28,6 +28,8 @@ pub enum WireError {
     Silent,
     /// The connection broke.
     Broken,
+    /// It broke before a byte of what was to be written was taken.
+    Unsent,
 }
 
 impl From<Elapsed> for WireError {
@@ -198,18 +200,26 @@ impl Wire {
         Ok(self.reading.within(patience, filled).await??)
     }
 
-    /// Waits until there is something to read (or the end), without holding memory for it where the stream allows that.
+    /// Waits for the first bytes of the next message (or the end), without holding memory for them where the stream allows that; not longer than
+    /// until the worker drains.
     ///
     /// # Errors
     ///
     /// See [`WireError`].
-    pub async fn readable(&self, patience: u64) -> Result<(), WireError> {
-        let readable = poll_fn(|context| match &*self.stream.borrow() {
-            Stream::Tcp(stream) => stream.poll_read_ready(context),
+    pub async fn wait(&self, buffer: &mut Buffer, patience: u64) -> Result<(), WireError> {
+        let readable = poll_fn(|context| {
+            if let Stream::Tcp(stream) = &*self.stream.borrow() {
+                return stream.poll_read_ready(context);
+            }
             // Records may be waiting inside the TLS state: reading tells.
-            _ => Poll::Ready(Ok(())),
+            let filled = ready!(self.poll_fill(context, buffer, FIRST))?;
+            Poll::Ready(if filled == 0 {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            } else {
+                Ok(())
+            })
         });
-        Ok(self.reading.within(patience, readable).await??)
+        Ok(self.reading.while_idle(patience, readable).await??)
     }
 
     /// Whether the peer of an idle connection has neither sent anything nor left, as far as the runtime knows.
@@ -252,11 +262,12 @@ impl Wire {
                 let mut stream = self.stream.borrow_mut();
                 Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count])
             });
-            let length = self.writing.within(patience, step).await??;
-            if length == 0 {
-                return Err(WireError::Broken);
+            let length = self.writing.within(patience, step).await?;
+            match length {
+                Ok(length @ 1..) => written += length,
+                _ if written == 0 => return Err(WireError::Unsent),
+                _ => return Err(WireError::Broken),
             }
-            written += length;
         }
         if self.is_tls() {
             let flush = poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_flush(context));

@@ -10,18 +10,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use http::StatusCode;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::handle::handle;
+use super::connection::serve;
+use super::headers::Origin;
 use super::problem::Problem;
 use super::router::Router;
+use super::timer::Timers;
 use super::upstream::Pool;
+use super::wire::Buffers;
 use crate::chance::DrawKeys;
 use crate::clock::{Clock, Timestamp};
 use crate::config::settings::Settings;
@@ -29,6 +29,7 @@ use crate::decision_id::Keys;
 use crate::engine::contextual::Workspace;
 use crate::engine::event::Event;
 use crate::experiment::id::SequenceKey;
+use crate::http1::head::{Request, Response};
 use crate::learner::Published;
 use crate::ledger::{Handle, Recorder};
 use crate::telemetry::metrics::Metrics;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// Open client connections of all workers.
     pub connections: AtomicUsize,
+    /// Requests in flight of all workers.
+    pub in_flight: AtomicUsize,
     /// The phase, watched by every connection.
     pub phase: watch::Receiver<Phase>,
 }
@@ -93,9 +96,19 @@ pub struct Worker {
     /// What all workers share.
     pub shared: Arc<Shared>,
     /// Idle upstream connections.
-    pub pool: Rc<Pool>,
+    pub pool: Pool,
     /// Those of shadows, apart, so that a shadow costs no client its connection.
-    pub shadows: Rc<Pool>,
+    pub shadows: Pool,
+    /// Time-outs.
+    pub timers: Rc<Timers>,
+    /// Buffers that are not in use.
+    pub buffers: Rc<Buffers>,
+    /// Room for heads of requests that is not in use.
+    pub(super) requests: RefCell<Vec<Request>>,
+    /// Room for heads of responses that is not in use.
+    pub(super) responses: RefCell<Vec<Response>>,
+    /// Room for what is written that is not in use.
+    pub(super) outs: RefCell<Vec<Vec<u8>>>,
     index: u16,
     counter: Cell<u64>,
     recorder: Recorder,
@@ -118,9 +131,15 @@ impl std::fmt::Debug for Worker {
 impl Worker {
     /// `None` for an index beyond the number of workers that the ledger was started for.
     fn new(shared: Arc<Shared>, index: u16) -> Option<Self> {
+        let (timers, buffers) = (Rc::<Timers>::default(), Rc::<Buffers>::default());
         Some(Self {
-            pool: Rc::default(),
-            shadows: Rc::default(),
+            pool: Pool::new(&timers, &buffers),
+            shadows: Pool::new(&timers, &buffers),
+            timers,
+            buffers,
+            requests: RefCell::default(),
+            responses: RefCell::default(),
+            outs: RefCell::default(),
             index,
             counter: Cell::new(0),
             recorder: shared.ledger.recorder(index)?,
@@ -185,9 +204,6 @@ impl Worker {
 /// Connections that the kernel may hold until they are accepted.
 pub const BACKLOG: i32 = 4096;
 
-/// Headers of a request that hyper parses on the stack; another limit costs an allocation a request.
-const HEADERS_ON_STACK: usize = 100;
-
 /// Binds `address` so that every worker can listen on it. It does not listen yet: nobody may connect before the state is recovered.
 pub fn bind(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(
@@ -211,26 +227,40 @@ pub fn run(shared: Arc<Shared>, index: u16, sockets: Vec<(Socket, Role)>) -> std
         let worker = Worker::new(shared, index)
             .ok_or_else(|| std::io::Error::other("there is no journal queue for this worker"))?;
         let worker = Rc::new(worker);
-        let sweeper =
-            tokio::task::spawn_local(sweep([&worker.pool, &worker.shadows].map(Rc::clone)));
+        let upkeep = [
+            tokio::task::spawn_local(sweep(Rc::clone(&worker))),
+            tokio::task::spawn_local(tick(Rc::clone(&worker))),
+            tokio::task::spawn_local(drain(Rc::clone(&worker))),
+        ];
         let mut listeners = JoinSet::new();
         for (socket, role) in sockets {
             let (worker, listener) = (Rc::clone(&worker), TcpListener::from_std(socket.into())?);
             listeners.spawn_local(async move { accept(&worker, listener, role).await });
         }
         while listeners.join_next().await.is_some() {}
-        sweeper.abort();
+        upkeep.iter().for_each(tokio::task::JoinHandle::abort);
         Ok(())
     })
 }
 
-async fn sweep(pools: [Rc<Pool>; 2]) {
+async fn sweep(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(15));
     loop {
         ticks.tick().await;
-        for pool in &pools {
-            pool.sweep();
-        }
+        worker.pool.sweep();
+        worker.shadows.sweep();
+    }
+}
+
+async fn tick(worker: Rc<Worker>) {
+    worker.timers.run().await;
+}
+
+/// Has idle connections end when the process drains.
+async fn drain(worker: Rc<Worker>) {
+    let mut phase = worker.shared.phase.clone();
+    if phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok() {
+        worker.timers.drain();
     }
 }
 
@@ -245,7 +275,7 @@ async fn accept(worker: &Rc<Worker>, listener: TcpListener, role: Role) {
                 Ok((stream, peer)) => {
                     let slot = Slot::take(&worker.shared);
                     if slot.number < limit {
-                        connections.spawn_local(serve(Rc::clone(worker), stream, Peer { address: peer, role }, slot));
+                        connections.spawn_local(serve(Rc::clone(worker), stream, (peer, role), slot));
                     }
                 }
                 // Out of descriptors, most likely: the queue keeps the client, a pause keeps the core.
@@ -274,16 +304,18 @@ async fn accept(worker: &Rc<Worker>, listener: TcpListener, role: Role) {
 }
 
 /// Who is at the other end of a connection, and at which of our ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// The client's address.
     pub address: SocketAddr,
     /// What the listener is for.
     pub role: Role,
+    /// Who endpoints are told that the client is.
+    pub origin: Origin,
 }
 
 /// A place among the open connections.
-struct Slot {
+pub(super) struct Slot {
     shared: Arc<Shared>,
     number: usize,
 }
@@ -302,43 +334,4 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: Peer, slot: Slot) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let limits = &worker.shared.settings.limits;
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.header_timeout))
-        .max_header_size(limits.header_bytes);
-    if limits.headers != HEADERS_ON_STACK {
-        builder.max_headers(limits.headers);
-    }
-    let service = {
-        let worker = Rc::clone(&worker);
-        service_fn(move |request| {
-            let worker = Rc::clone(&worker);
-            async move { Ok::<_, std::convert::Infallible>(handle(worker, peer, request).await) }
-        })
-    };
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let mut phase = worker.shared.phase.clone();
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => None,
-    };
-    let ended = if let Some(ended) = ended {
-        ended
-    } else {
-        connection.as_mut().graceful_shutdown();
-        connection.await
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client's connection ended");
-    }
-    drop(slot);
 }

@@ -1,0 +1,249 @@
+//! A client's connection: TLS where it is asked for, HTTP/2 where the client starts it, and else one HTTP/1.1 request after the
+//! other (RFC 9112 §9).
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+use super::body::Source;
+use super::client::Client;
+use super::handle::handle;
+use super::headers::Origin;
+use super::problem::Problem;
+use super::stream::{Rewound, Stream};
+use super::streams;
+use super::wire::{Buffer, Wire, WireError};
+use super::worker::{Peer, Role, Slot, Worker};
+use crate::http1::head::{HeadError, Limits, Request};
+
+/// How an HTTP/2 connection starts (RFC 9113 §3.4): these bytes are enough to tell.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+/// After an answer that the rest of a request is not read for, so many milliseconds and bytes of it are dropped, so that the answer is not lost in a
+/// reset (RFC 9112 §9.6).
+const LINGER: u64 = 1_000;
+const LINGER_BYTES: usize = 8 << 20;
+
+/// Room that is kept for reuse.
+const KEPT: usize = 64;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    (address, role): (SocketAddr, Role),
+    slot: Slot,
+) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let stream = Stream::Tcp(stream);
+    let peer = Peer {
+        address,
+        role,
+        origin: Origin::new(address, false),
+    };
+    let wire = Wire::new(stream, &worker.timers);
+    let buffer = Buffer::new(&worker.buffers);
+    let session = Session {
+        worker: Rc::clone(&worker),
+        peer: peer.clone(),
+        wire,
+        buffer,
+    };
+    if let Some(rewound) = session.run().await {
+        streams::serve(worker, rewound, peer).await;
+    }
+    drop(slot);
+}
+
+/// An HTTP/1.1 connection.
+struct Session {
+    worker: Rc<Worker>,
+    peer: Peer,
+    wire: Wire,
+    buffer: Buffer,
+}
+
+/// Why there is no request.
+enum NoRequest {
+    /// The client has left, or says nothing.
+    End,
+    /// It starts HTTP/2.
+    Http2,
+    /// It is told why.
+    Refused(Problem),
+}
+
+impl From<WireError> for NoRequest {
+    fn from(_: WireError) -> Self {
+        Self::End
+    }
+}
+
+impl Session {
+    /// One request after the other. The connection, where it turns out to be HTTP/2.
+    async fn run(mut self) -> Option<Rewound> {
+        let mut is_first = true;
+        loop {
+            self.buffer.release();
+            let mut request = self.worker.requests.borrow_mut().pop().unwrap_or_default();
+            match self.next(&mut request, is_first).await {
+                Ok(()) => {}
+                Err(NoRequest::End) => return None,
+                Err(NoRequest::Http2) => {
+                    let read = self.buffer.data().to_vec();
+                    return Some(Rewound::new(read, self.wire.into_stream()));
+                }
+                Err(NoRequest::Refused(problem)) => {
+                    self.refuse(problem).await;
+                    return None;
+                }
+            }
+            is_first = false;
+            let goes_on = Box::pin(self.answer(&request)).await;
+            let mut requests = self.worker.requests.borrow_mut();
+            if requests.len() < KEPT {
+                requests.push(request);
+            }
+            drop(requests);
+            if !goes_on {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for the next request's head.
+    async fn next(&mut self, request: &mut Request, is_first: bool) -> Result<(), NoRequest> {
+        let limits = &self.worker.shared.settings.limits;
+        let bounds = Limits {
+            fields: limits.headers,
+            bytes: limits.header_bytes,
+        };
+        if self.buffer.is_empty() {
+            if self.worker.timers.is_draining() {
+                return Err(NoRequest::End);
+            }
+            let patience = if is_first {
+                limits.header_timeout
+            } else {
+                limits.keep_alive_timeout
+            };
+            self.wire.wait(&mut self.buffer, patience).await?;
+        }
+        let started = self.worker.timers.now();
+        // A head that comes in drips is not parsed at each drip: when it may be whole, and when it has doubled.
+        let (mut parsed, mut seen) = (0, 0);
+        loop {
+            let data = self.buffer.data();
+            if is_first && data.starts_with(PREFACE) {
+                return Err(NoRequest::Http2);
+            }
+            let may_be_whole = memchr::memmem::find(&data[seen..], b"\r\n\r\n").is_some();
+            if !data.is_empty() && (may_be_whole || data.len() >= 2 * parsed) {
+                parsed = data.len();
+                if let Some(length) = request.parse(data, bounds).map_err(refusal)? {
+                    self.buffer.consume(length);
+                    return Ok(());
+                }
+            }
+            seen = data.len().saturating_sub(3);
+            let waited = self.worker.timers.now().saturating_sub(started);
+            let patience = limits.header_timeout.saturating_sub(waited);
+            let largest = bounds.bytes + 1;
+            match self.wire.fill(&mut self.buffer, largest, patience).await {
+                Ok(0) if self.buffer.is_full(largest) => {
+                    return Err(refusal(HeadError::TooLong));
+                }
+                Ok(0) => return Err(NoRequest::End),
+                Ok(_) => {}
+                Err(WireError::Silent) if !self.buffer.is_empty() => {
+                    let detail = format!(
+                        "the request's head did not arrive within {} ms",
+                        limits.header_timeout
+                    );
+                    let problem =
+                        Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail);
+                    return Err(NoRequest::Refused(problem.and_close()));
+                }
+                Err(_) => return Err(NoRequest::End),
+            }
+        }
+    }
+
+    /// Answers a request. Whether the connection goes on.
+    async fn answer(&mut self, request: &Request) -> bool {
+        let limits = &self.worker.shared.settings.limits;
+        let keeps_alive = request.keeps_alive() && !self.worker.timers.is_draining();
+        let mut out = self.worker.outs.borrow_mut().pop().unwrap_or_default();
+        let (goes_on, whole) = {
+            let mut client = Client::wire(
+                &self.wire,
+                &mut out,
+                (request.is_http_10, keeps_alive),
+                request.method() == "HEAD",
+                limits.progress_timeout,
+            );
+            let room = limits.header_bytes;
+            let source = Source::wire(&self.wire, &mut self.buffer, request.framing, room);
+            let whole = handle(&self.worker, &self.peer, request, source, &mut client).await;
+            (client.has_ended && client.keeps_alive(), whole)
+        };
+        let mut outs = self.worker.outs.borrow_mut();
+        if outs.len() < KEPT {
+            outs.push(out);
+        }
+        drop(outs);
+        if !whole {
+            self.linger().await;
+        }
+        goes_on && whole
+    }
+
+    /// Tells the client why it is not served, and ends the connection.
+    async fn refuse(&mut self, problem: Problem) {
+        let mut out = Vec::new();
+        let patience = self.worker.shared.settings.limits.progress_timeout;
+        let mut client = Client::wire(&self.wire, &mut out, (false, false), false, patience);
+        if client.answer(problem.into_response()).await.is_ok() {
+            self.linger().await;
+        }
+    }
+
+    /// Ends our side, and drops what the client still sends.
+    async fn linger(&mut self) {
+        if self.wire.shutdown(LINGER).await.is_err() {
+            return;
+        }
+        let started = self.worker.timers.now();
+        let mut dropped = 0;
+        while dropped < LINGER_BYTES {
+            self.buffer.consume(usize::MAX / 2);
+            let waited = self.worker.timers.now().saturating_sub(started);
+            let patience = LINGER.saturating_sub(waited);
+            match self.wire.fill(&mut self.buffer, super::wire::LARGEST, patience).await {
+                Ok(length @ 1..) if waited < LINGER => dropped += length,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// What a client is told of a head that is not taken.
+fn refusal(error: HeadError) -> NoRequest {
+    let (status, title) = match error {
+        HeadError::TooManyFields | HeadError::TooLong => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "Request header fields too large",
+        ),
+        HeadError::TargetTooLong => (StatusCode::URI_TOO_LONG, "URI too long"),
+        HeadError::Version => (
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "HTTP version not supported",
+        ),
+        _ => (StatusCode::BAD_REQUEST, "Bad request"),
+    };
+    NoRequest::Refused(Problem::new(status, title, error.to_string()).and_close())
+}

@@ -1,0 +1,175 @@
+//! One request to one arm: which endpoint, and whether another try is due.
+//!
+//! A request is tried again only within its arm and under the same decision, only while nothing was passed to the client, only
+//! when nothing can have reached the endpoint or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
+
+use super::body::Source;
+use super::client::Client;
+use super::headers::Outgoing;
+use super::router::{Route, RouteArm};
+use super::shadow::Copying;
+use super::upstream::relay::{Bounds, Parties, Relay, Relayed, Observer};
+use super::upstream::{Connection, EndpointState, ForwardError, Link, Opening, least_requests};
+use super::worker::Worker;
+use crate::experiment::upstream::Scheme;
+use crate::http1::head::{Limits, Response};
+
+/// What is forwarded to whom.
+#[derive(Debug)]
+pub struct Forward<'a> {
+    /// The worker.
+    pub worker: &'a Worker,
+    /// The experiment's route.
+    pub route: &'a Route,
+    /// The arm.
+    pub arm: &'a RouteArm,
+    /// The request's head.
+    pub outgoing: &'a Outgoing<'a>,
+    /// Where ties between endpoints start.
+    pub start: u64,
+}
+
+/// An arm that did not answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    /// Why.
+    pub error: ForwardError,
+    /// Whether the request may go to somebody else.
+    pub may_be_sent_again: bool,
+}
+
+impl Forward<'_> {
+    /// Forwards, with retries as the policy file allows them.
+    ///
+    /// # Errors
+    ///
+    /// The last try's, where nothing was passed to the client, or where what was passed broke off.
+    pub async fn run(
+        &self,
+        source: &mut Source<'_>,
+        client: &mut Client<'_>,
+        observer: &mut impl Observer,
+        copying: &mut Option<Box<Copying>>,
+    ) -> Result<Option<Box<Connection>>, Failure> {
+        let rule = &self.route.upstream;
+        let may_repeat = rule.retry.idempotent || is_idempotent(self.outgoing.request.method());
+        let mut tries_left = rule.retry.attempts;
+        loop {
+            let parties = Parties {
+                source,
+                client,
+                observer: &mut *observer,
+                copying,
+            };
+            let refuses = tries_left > 0 && may_repeat && parties.source.can_rewind();
+            let error = match self.attempt(parties, refuses).await {
+                Ok(switched) => return Ok(switched),
+                Err(error) => error,
+            };
+            let may_be_sent_again = !client.has_begun
+                && !error.is_the_clients()
+                && (error.sent_nothing() || may_repeat)
+                && source.can_rewind();
+            let worth_it = !matches!(
+                error,
+                ForwardError::ResponseTimeout | ForwardError::TotalTimeout | ForwardError::Overloaded
+            );
+            if !(may_be_sent_again && worth_it && tries_left > 0 && self.may_retry()) {
+                return Err(Failure {
+                    error,
+                    may_be_sent_again,
+                });
+            }
+            tries_left -= 1;
+            source.rewind();
+            if let Some(copying) = copying {
+                copying.restart();
+            }
+        }
+    }
+
+    fn may_retry(&self) -> bool {
+        true
+    }
+
+    /// One try at one endpoint. A connection that was switched to another protocol is handed back.
+    async fn attempt(
+        &self,
+        parties: Parties<'_, '_, '_, impl Observer>,
+        refuses: bool,
+    ) -> Result<Option<Box<Connection>>, ForwardError> {
+        let in_flight =
+            least_requests(&self.arm.endpoints, self.start).ok_or(ForwardError::Unavailable)?;
+        let state = in_flight.state;
+        let opening = opening(self.worker, self.route);
+        let mut link = self.worker.pool.acquire(state, opening).await?;
+        let mut relay = Relay::new(self.worker, self.route, self.arm, state, self.outgoing);
+        if refuses {
+            relay.refused = &self.route.upstream.retry.statuses;
+        }
+        let mut response = self.worker.responses.borrow_mut().pop().unwrap_or_default();
+        let relayed = relay.run(&mut link, parties, &mut response).await;
+        self.keep(response);
+        match (relayed?, link) {
+            (Relayed::Switched, Link::Wire(connection)) => return Ok(Some(connection)),
+            (Relayed::Whole { reusable: true }, Link::Wire(connection)) => {
+                self.worker.pool.give_back(state, connection, opening.idle);
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn keep(&self, response: Response) {
+        let mut kept = self.worker.responses.borrow_mut();
+        if kept.len() < 64 {
+            kept.push(response);
+        }
+    }
+}
+
+/// How connections to a route's endpoints are opened.
+pub(super) fn opening(worker: &Worker, route: &Route) -> Opening {
+    Opening {
+        timeout: route.upstream.connect_timeout,
+        pending: route.upstream.max_pending,
+        idle: worker.shared.settings.limits.upstream_idle,
+    }
+}
+
+impl<'a> Relay<'a> {
+    /// A request to an endpoint of an arm, by the rules of its route.
+    pub(super) fn new(
+        worker: &'a Worker,
+        route: &'a Route,
+        arm: &'a RouteArm,
+        state: &'a EndpointState,
+        outgoing: &'a Outgoing<'a>,
+    ) -> Self {
+        let limits = &worker.shared.settings.limits;
+        let bounds = Bounds {
+            response: route.upstream.response_timeout,
+            idle: route.upstream.idle_timeout,
+            progress: limits.progress_timeout,
+            head: Limits {
+                fields: limits.response_headers,
+                bytes: limits.response_header_bytes,
+            },
+        };
+        Self {
+            outgoing,
+            host: &arm.host,
+            path: arm.path.as_ref(),
+            authority: &state.authority,
+            is_tls: state.endpoint.scheme == Scheme::Https,
+            bounds,
+            timers: &worker.timers,
+            refused: &[],
+        }
+    }
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}

@@ -1,0 +1,383 @@
+//! Connections to the arms' endpoints: what all workers know of an endpoint, and a pool for each worker, so that no lock and no other
+//! thread is on the path.
+//!
+//! [`relay`] carries one request and its response over a connection. Not here: which endpoint, and whether a request is tried
+//! again ([`super::forward`]).
+
+pub mod relay;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::channel::ChannelBody;
+use super::shadow::Slots;
+use super::stream::Stream;
+use super::timer::Timers;
+use super::wire::{Buffer, Buffers, Wire};
+use crate::experiment::Endpoint;
+use crate::experiment::id::{ArmId, ExperimentId};
+use crate::experiment::upstream::{Protocol, Scheme};
+
+/// An idle connection that was used within so many milliseconds is taken for open without asking the kernel.
+const FRESH: u64 = 100;
+
+/// What all workers know of one endpoint.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// What is spoken with it.
+    pub protocol: Protocol,
+    /// Its authority.
+    pub authority: String,
+    /// Requests in flight from all workers.
+    in_flight: AtomicUsize,
+    /// Connections that are being opened.
+    opening: AtomicUsize,
+    /// Index into the workers' pools.
+    index: usize,
+}
+
+/// The registry of what outlives reloads: the same address is the same endpoint, across arms and reloads.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    states: Mutex<HashMap<(Endpoint, Protocol), Arc<EndpointState>>>,
+    shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
+    arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<AtomicUsize>>>,
+}
+
+impl Endpoints {
+    /// The state of `endpoint`, new or known. Called when policies are compiled, not by requests.
+    pub fn state(&self, endpoint: &Endpoint, protocol: Protocol) -> Arc<EndpointState> {
+        let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = known.len();
+        let state = known.entry((endpoint.clone(), protocol)).or_insert_with(|| {
+            Arc::new(EndpointState {
+                endpoint: endpoint.clone(),
+                protocol,
+                authority: endpoint.to_string(),
+                in_flight: AtomicUsize::new(0),
+                opening: AtomicUsize::new(0),
+                index,
+            })
+        });
+        Arc::clone(state)
+    }
+
+    /// The count of an arm's requests in flight, new or known. Called when policies are compiled.
+    pub fn arm(&self, experiment: ExperimentId, arm: ArmId) -> Arc<AtomicUsize> {
+        let mut known = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry((experiment, arm)).or_default())
+    }
+
+    /// The slots of an experiment's shadows, new or known. Called when policies are compiled.
+    pub fn shadow_slots(&self, experiment: ExperimentId) -> Arc<Slots> {
+        let mut known = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(experiment).or_default())
+    }
+}
+
+/// One of a bounded number of places, until it is dropped.
+#[derive(Debug)]
+pub struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    /// A place among `limit`; 0: any number.
+    pub fn take(taken: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        let place = Self(taken);
+        (limit == 0 || before < limit).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request in flight at an endpoint, until it is dropped.
+#[derive(Debug)]
+pub struct InFlight<'a> {
+    /// Where.
+    pub state: &'a EndpointState,
+    _place: Place<'a>,
+}
+
+/// The endpoint with the fewest requests in flight; among equals the first from `start` on, so that ties rotate.
+pub fn least_requests(endpoints: &[Arc<EndpointState>], start: u64) -> Option<InFlight<'_>> {
+    let count = endpoints.len();
+    let offset = if count > 1 {
+        (start % count as u64) as usize
+    } else {
+        0
+    };
+    let least = (0..count)
+        .map(|step| &endpoints[(offset + step) % count])
+        .min_by_key(|endpoint| endpoint.in_flight.load(Ordering::Relaxed))?;
+    let place = Place::take(&least.in_flight, 0)?;
+    Some(InFlight {
+        state: least,
+        _place: place,
+    })
+}
+
+/// Why an arm did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// It has no endpoint that could be tried.
+    #[error("the arm has no endpoint that is available")]
+    Unavailable,
+    /// It has as much to do as it may.
+    #[error("the arm has as many requests in flight as it may")]
+    Overloaded,
+    /// No connection: nothing was sent.
+    #[error("could not connect to the arm")]
+    Connect,
+    /// No connection in time: nothing was sent.
+    #[error("could not connect to the arm in time")]
+    ConnectTimeout,
+    /// No response head in time.
+    #[error("the arm did not answer in time")]
+    ResponseTimeout,
+    /// The whole exchange took too long.
+    #[error("the exchange with the arm took too long")]
+    TotalTimeout,
+    /// The connection ended before a byte of the response.
+    #[error("the arm closed the connection without an answer")]
+    Closed,
+    /// The connection broke, or what came was no HTTP response.
+    #[error("the arm's response was cut or malformed")]
+    Broken,
+    /// A status after which the request is tried again.
+    #[error("the arm answered {0}")]
+    Status(u16),
+    /// The client's body broke off: not the arm's fault.
+    #[error("the request's body was malformed or cut short")]
+    Client,
+    /// The client stopped sending, or taking: not the arm's fault.
+    #[error("the request's body did not arrive in time")]
+    ClientTimeout,
+    /// The client has left.
+    #[error("the client has left")]
+    Gone,
+}
+
+impl ForwardError {
+    /// Whether it says something about the client, and nothing about the arm.
+    pub fn is_the_clients(self) -> bool {
+        matches!(self, Self::Client | Self::ClientTimeout | Self::Gone)
+    }
+
+    /// Whether nothing can have reached the endpoint.
+    pub fn sent_nothing(self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable | Self::Overloaded | Self::Connect | Self::ConnectTimeout
+        )
+    }
+}
+
+/// An HTTP/1.1 connection to an endpoint.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its bytes.
+    pub wire: Wire,
+    /// What was read of it.
+    pub buffer: Buffer,
+    /// Whether it has served a request before.
+    pub is_reused: bool,
+    /// When it last served one.
+    used: u64,
+    /// Unused since the last sweep.
+    marked: bool,
+}
+
+/// A way to an endpoint.
+#[derive(Debug)]
+pub enum Link {
+    /// One exchange at a time.
+    Wire(Box<Connection>),
+    /// A stream of an HTTP/2 connection.
+    Stream(SendRequest<ChannelBody>),
+}
+
+/// How connections are opened and kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening {
+    /// Milliseconds to connect.
+    pub timeout: u64,
+    /// Connections to one endpoint that may be opening at a time.
+    pub pending: usize,
+    /// Idle connections kept for each endpoint.
+    pub idle: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    idle: Vec<Box<Connection>>,
+    stream: Option<SendRequest<ChannelBody>>,
+}
+
+/// A worker's connections, by endpoint.
+#[derive(Debug)]
+pub struct Pool {
+    kept: RefCell<Vec<Kept>>,
+    timers: Rc<Timers>,
+    buffers: Rc<Buffers>,
+}
+
+impl Pool {
+    /// An empty one.
+    pub fn new(timers: &Rc<Timers>, buffers: &Rc<Buffers>) -> Self {
+        Self {
+            kept: RefCell::default(),
+            timers: Rc::clone(timers),
+            buffers: Rc::clone(buffers),
+        }
+    }
+
+    /// A connection to the endpoint: an idle one that it has not closed, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// Those that say that nothing was sent.
+    pub async fn acquire(
+        &self,
+        state: &EndpointState,
+        opening: Opening,
+    ) -> Result<Link, ForwardError> {
+        if let Some(link) = self.take(state.index) {
+            return Ok(link);
+        }
+        let Some(_place) = Place::take(&state.opening, opening.pending) else {
+            return Err(ForwardError::Overloaded);
+        };
+        let opened = self.open(state);
+        let link = timeout(Duration::from_millis(opening.timeout), opened)
+            .await
+            .map_err(|_| ForwardError::ConnectTimeout)?
+            .map_err(|error| {
+                tracing::debug!(endpoint = %state.authority, %error, "could not connect");
+                ForwardError::Connect
+            })?;
+        if let Link::Stream(sender) = &link {
+            let mut kept = self.kept.borrow_mut();
+            place(&mut kept, state.index).stream = Some(sender.clone());
+        }
+        Ok(link)
+    }
+
+    fn take(&self, index: usize) -> Option<Link> {
+        let mut kept = self.kept.borrow_mut();
+        let kept = kept.get_mut(index)?;
+        if let Some(sender) = &kept.stream {
+            if !sender.is_closed() {
+                return Some(Link::Stream(sender.clone()));
+            }
+            kept.stream = None;
+        }
+        while let Some(connection) = kept.idle.pop() {
+            let is_fresh = self.timers.now() < connection.used + FRESH;
+            let wire = &connection.wire;
+            if wire.is_quiet() && (is_fresh || wire.is_quiet_now()) {
+                return Some(Link::Wire(connection));
+            }
+        }
+        None
+    }
+
+    async fn open(&self, state: &EndpointState) -> std::io::Result<Link> {
+        let endpoint = &state.endpoint;
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        stream.set_nodelay(true)?;
+        let (stream, is_http2) = match endpoint.scheme {
+            Scheme::Http => (Stream::Tcp(stream), state.protocol == Protocol::Http2),
+            Scheme::Https => return Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        if is_http2 {
+            return self.handshake(stream).await.map(Link::Stream);
+        }
+        Ok(Link::Wire(Box::new(Connection {
+            wire: Wire::new(stream, &self.timers),
+            buffer: Buffer::new(&self.buffers),
+            is_reused: false,
+            used: self.timers.now(),
+            marked: false,
+        })))
+    }
+
+    async fn handshake(&self, stream: Stream) -> std::io::Result<SendRequest<ChannelBody>> {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/2 connection to an endpoint ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Keeps a connection whose request and response have ended well.
+    pub fn give_back(&self, state: &EndpointState, mut connection: Box<Connection>, limit: usize) {
+        // What came unasked cannot be told from the next answer.
+        if !connection.buffer.is_empty() {
+            return;
+        }
+        connection.buffer.release();
+        (connection.used, connection.is_reused) = (self.timers.now(), true);
+        connection.marked = false;
+        let mut kept = self.kept.borrow_mut();
+        let idle = &mut place(&mut kept, state.index).idle;
+        if idle.len() < limit {
+            idle.push(connection);
+        }
+    }
+
+    /// Closes connections that no request used since the last sweep.
+    pub fn sweep(&self) {
+        for kept in self.kept.borrow_mut().iter_mut() {
+            kept.idle.retain_mut(|connection| {
+                !std::mem::replace(&mut connection.marked, true) && connection.wire.is_quiet()
+            });
+        }
+    }
+}
+
+fn place(kept: &mut Vec<Kept>, index: usize) -> &mut Kept {
+    if kept.len() <= index {
+        kept.resize_with(index + 1, Kept::default);
+    }
+    &mut kept[index]
+}
+
+/// Has hyper's futures run on the worker that they belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,490 @@
+//! One request and its response over one connection: the request's body goes up while the response comes down, whichever ends first.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::time::Duration;
+
+use http::uri::{PathAndQuery, Uri};
+use hyper::client::conn::http2::SendRequest;
+
+use super::{Connection, ForwardError, Link};
+use crate::experiment::upstream::{HostRule, PathRewrite};
+use crate::http1::field::Known;
+use crate::http1::head::{Limits, Response};
+use crate::http1::tokens::{decimal, push_decimal};
+use crate::proxy::body::{Piece, Source, SourceError};
+use crate::proxy::channel::{Channel, ChannelBody, channel};
+use crate::proxy::client::{Client, Form, Status, append, field, write_piece};
+use crate::proxy::headers::{Outgoing, passing};
+use crate::proxy::shadow::Copying;
+use crate::proxy::timer::Timers;
+use crate::proxy::wire::{Buffer, LARGEST, Wire, WireError};
+
+/// Responses before the response that are passed on (RFC 9110 §15.2); more are an attack.
+const MAX_INTERIM: usize = 64;
+
+/// An arm that does not react to `Expect: 100-continue` within so many milliseconds is taken for one that never will, and we let the client go on.
+const CONTINUE_PATIENCE: u64 = 1_000;
+
+/// How long things may take, in milliseconds, and how large they may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// From the end of the request to the response's head.
+    pub response: u64,
+    /// Silence within the response.
+    pub idle: u64,
+    /// Silence of the client within its request.
+    pub progress: u64,
+    /// The response's head.
+    pub head: Limits,
+}
+
+/// What is to be carried.
+#[derive(Debug)]
+pub struct Relay<'a> {
+    /// The request's head.
+    pub outgoing: &'a Outgoing<'a>,
+    /// Which `Host` the endpoint sees.
+    pub host: &'a HostRule,
+    /// What becomes of the path.
+    pub path: Option<&'a PathRewrite>,
+    /// The endpoint's authority.
+    pub authority: &'a str,
+    /// Whether it is reached over TLS.
+    pub is_tls: bool,
+    /// Bounds.
+    pub bounds: Bounds,
+    /// The worker's time.
+    pub timers: &'a Timers,
+    /// Statuses that are an error here, because the request will be tried again.
+    pub refused: &'a [u16],
+}
+
+/// Who is told how the response comes along.
+pub trait Observer {
+    /// Our own fields of the response: name and value of each.
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
+
+    /// The response's head is there, and will be passed on.
+    fn answered(&mut self, status: u16);
+
+    /// A piece of its body passes.
+    fn passes(&mut self, data: &[u8]);
+
+    /// It has ended well. Said before the client can see the last byte, so that a label cannot overtake it.
+    fn ended(&mut self);
+}
+
+/// How an exchange ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relayed {
+    /// The response was passed on to its end. Whether the connection may serve again.
+    Whole {
+        /// Both messages ended and nobody wants to close.
+        reusable: bool,
+    },
+    /// The connection goes on as a WebSocket.
+    Switched,
+}
+
+/// Where the request's body goes.
+enum Sink<'l> {
+    Wire {
+        wire: &'l Wire,
+        out: Vec<u8>,
+        form: Form,
+    },
+    Stream(Channel),
+}
+
+impl Sink<'_> {
+    async fn piece(&mut self, piece: &Piece<'_>, patience: u64) -> Result<(), WireError> {
+        match self {
+            Self::Wire { wire, out, form } => {
+                write_piece(wire, out, *form, piece, patience).await
+            }
+            Self::Stream(channel) => channel.piece(piece, patience).await,
+        }
+    }
+
+    /// Sends the head by itself.
+    async fn begin(&mut self, patience: u64) -> Result<(), WireError> {
+        if let Self::Wire { wire, out, .. } = self {
+            wire.write(&[out], patience).await?;
+            out.clear();
+        }
+        Ok(())
+    }
+}
+
+/// How far the request has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// When its last byte was written, in milliseconds of the worker.
+    ended: Cell<Option<u64>>,
+    /// Not a byte of it was taken by the kernel.
+    unsent: Cell<bool>,
+}
+
+/// Why the request's side ended before the response's.
+enum Interrupted {
+    /// The endpoint takes no more. It may have answered all the same.
+    Endpoint,
+    Client(ForwardError),
+}
+
+/// Whom an exchange is between, and who looks on.
+#[derive(Debug)]
+pub struct Parties<'p, 's, 'c, O> {
+    /// The request's body.
+    pub source: &'p mut Source<'s>,
+    /// Who gets the response.
+    pub client: &'p mut Client<'c>,
+    /// Who looks on.
+    pub observer: &'p mut O,
+    /// The request's body is copied aside.
+    pub copying: &'p mut Option<Box<Copying>>,
+}
+
+/// Where the response comes from.
+enum Down<'l> {
+    Wire(&'l Wire, &'l mut Buffer),
+    Stream(&'l mut SendRequest<ChannelBody>, Option<http::Request<ChannelBody>>),
+}
+
+impl Relay<'_> {
+    /// Carries the request over `link` and the response back to the client. `response` is room for its head.
+    ///
+    /// # Errors
+    ///
+    /// See [`ForwardError`]; where the client's response has begun, it broke off.
+    pub async fn run(
+        &self,
+        link: &mut Link,
+        parties: Parties<'_, '_, '_, impl Observer>,
+        response: &mut Response,
+    ) -> Result<Relayed, ForwardError> {
+        let Parties {
+            source,
+            client,
+            observer,
+            copying,
+        } = parties;
+        let (sink, down) = match link {
+            Link::Wire(connection) => {
+                let Connection { wire, buffer, .. } = &mut **connection;
+                let (out, form) = self.wire_head(source);
+                (Sink::Wire { wire, out, form }, Down::Wire(wire, buffer))
+            }
+            Link::Stream(sender) => {
+                let (request, channel) = self.stream_head(source)?;
+                (Sink::Stream(channel), Down::Stream(sender, Some(request)))
+            }
+        };
+        let progress = Progress::default();
+        let outcome = {
+            let mut up = pin!(self.up(sink, source, &progress, copying));
+            let mut down = pin!(self.down(down, client, observer, (&progress, response)));
+            let mut going_up = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    interrupted = &mut up, if going_up => match interrupted {
+                        Interrupted::Endpoint => going_up = false,
+                        Interrupted::Client(error) => break Err(error),
+                    },
+                    outcome = &mut down => break outcome,
+                }
+            }
+        };
+        match outcome {
+            Err(ForwardError::Closed | ForwardError::Broken) if progress.unsent.get() => {
+                Err(ForwardError::Connect)
+            }
+            Ok(Relayed::Whole { reusable }) => Ok(Relayed::Whole {
+                reusable: reusable && progress.ended.get().is_some(),
+            }),
+            outcome => outcome,
+        }
+    }
+
+    /// Sends the request, then waits for the client to leave. Ends only early.
+    async fn up(
+        &self,
+        mut sink: Sink<'_>,
+        source: &mut Source<'_>,
+        progress: &Progress,
+        copying: &mut Option<Box<Copying>>,
+    ) -> Interrupted {
+        let mut is_first = true;
+        if !source.is_at_hand() && !source.has_ended() {
+            if let Err(error) = sink.begin(self.bounds.response).await {
+                progress.unsent.set(error == WireError::Unsent);
+                return Interrupted::Endpoint;
+            }
+            is_first = false;
+        }
+        loop {
+            let piece = match source.next(self.bounds.progress).await {
+                Ok(piece) => piece,
+                Err(SourceError::Silent) => {
+                    return Interrupted::Client(ForwardError::ClientTimeout);
+                }
+                Err(_) => return Interrupted::Client(ForwardError::Client),
+            };
+            if let Some(copying) = copying {
+                copying.push(piece.data);
+            }
+            if let Err(error) = sink.piece(&piece, self.bounds.response).await {
+                progress.unsent.set(is_first && error == WireError::Unsent);
+                return Interrupted::Endpoint;
+            }
+            is_first = false;
+            if piece.ended {
+                break;
+            }
+        }
+        progress.ended.set(Some(self.timers.now()));
+        if let Some(copying) = copying.take() {
+            copying.complete();
+        }
+        source.gone().await;
+        Interrupted::Client(ForwardError::Gone)
+    }
+
+    /// Waits for the response and passes it on.
+    async fn down(
+        &self,
+        down: Down<'_>,
+        client: &mut Client<'_>,
+        observer: &mut impl Observer,
+        (progress, response): (&Progress, &mut Response),
+    ) -> Result<Relayed, ForwardError> {
+        let (mut body, keeps_alive) = match down {
+            Down::Wire(wire, buffer) => {
+                self.receive(wire, buffer, client, (progress, &mut *response))
+                    .await?;
+                if response.status == 101 {
+                    return self.switch(client, observer, response).await;
+                }
+                let body = Source::wire(wire, buffer, response.framing, self.bounds.head.bytes);
+                (body, response.keeps_alive())
+            }
+            Down::Stream(sender, request) => {
+                let body = self.receive_stream(sender, request, (progress, &mut *response)).await?;
+                (body, true)
+            }
+        };
+        if self.refused.contains(&response.status) {
+            return Err(ForwardError::Status(response.status));
+        }
+        observer.answered(response.status);
+        if progress.ended.get().is_none() {
+            // What the client still sends cannot be told from its next request, should the arm not want it.
+            client.close_after();
+        }
+        let status = Status {
+            code: response.status,
+            reason: response.reason(),
+        };
+        let stated = response.fields.of(Known::ContentLength).next();
+        let fields = passing(response, false).chain(observer.fields());
+        client.begin(status, body.framing(), stated.and_then(decimal), fields);
+        loop {
+            let piece = match body.next(self.bounds.idle).await {
+                Ok(piece) => piece,
+                Err(_) => return Err(ForwardError::Broken),
+            };
+            observer.passes(piece.data);
+            if piece.ended {
+                observer.ended();
+            }
+            client.piece(&piece).await.map_err(|_| ForwardError::Gone)?;
+            if piece.ended {
+                break;
+            }
+        }
+        let ended = body.finish();
+        Ok(Relayed::Whole {
+            reusable: ended && keeps_alive,
+        })
+    }
+
+    /// Reads the response's head from an HTTP/1.1 connection; what comes before it is passed on.
+    async fn receive(
+        &self,
+        wire: &Wire,
+        buffer: &mut Buffer,
+        client: &mut Client<'_>,
+        (progress, response): (&Progress, &mut Response),
+    ) -> Result<(), ForwardError> {
+        let request = self.outgoing.request;
+        let to_head = request.method() == "HEAD";
+        let mut waits = request.expects_continue();
+        let (mut interim, mut limit) = (0, self.bounds.response);
+        loop {
+            if !buffer.is_empty() {
+                let parsed = response.parse(buffer.data(), to_head, self.bounds.head);
+                if let Some(length) = parsed.map_err(|_| ForwardError::Broken)? {
+                    buffer.consume(length);
+                    match response.status {
+                        101 if self.outgoing.websocket => return Ok(()),
+                        101 => return Err(ForwardError::Broken),
+                        200.. => return Ok(()),
+                        _ => {}
+                    }
+                    (interim, waits) = (interim + 1, waits && response.status != 100);
+                    if interim > MAX_INTERIM {
+                        return Err(ForwardError::Broken);
+                    }
+                    let status = Status {
+                        code: response.status,
+                        reason: response.reason(),
+                    };
+                    let informed = client.inform(status, passing(response, false)).await;
+                    informed.map_err(|_| ForwardError::Gone)?;
+                    continue;
+                }
+            }
+            let patience = if waits { CONTINUE_PATIENCE.min(limit) } else { limit };
+            match wire.fill(buffer, LARGEST.max(self.bounds.head.bytes), patience).await {
+                Ok(0) | Err(WireError::Broken | WireError::Unsent) if buffer.is_empty() => {
+                    return Err(ForwardError::Closed);
+                }
+                Ok(0) | Err(WireError::Broken | WireError::Unsent) => {
+                    return Err(ForwardError::Broken);
+                }
+                Ok(_) => {}
+                Err(WireError::Silent) if waits => {
+                    waits = false;
+                    let go_on = Status {
+                        code: 100,
+                        reason: b"Continue",
+                    };
+                    let informed = client.inform(go_on, std::iter::empty()).await;
+                    informed.map_err(|_| ForwardError::Gone)?;
+                }
+                Err(WireError::Silent) => limit = self.patience_left(progress)?,
+            }
+        }
+    }
+
+    /// How long the arm may still take. It need not answer before the whole request is there; whether that comes is watched elsewhere.
+    fn patience_left(&self, progress: &Progress) -> Result<u64, ForwardError> {
+        let Some(ended) = progress.ended.get() else {
+            return Ok(self.bounds.response);
+        };
+        let waited = self.timers.now().saturating_sub(ended);
+        if waited >= self.bounds.response {
+            return Err(ForwardError::ResponseTimeout);
+        }
+        Ok(self.bounds.response - waited)
+    }
+
+    /// Sends the request's head on an HTTP/2 connection and waits for the response's.
+    async fn receive_stream(
+        &self,
+        sender: &mut SendRequest<ChannelBody>,
+        mut request: Option<http::Request<ChannelBody>>,
+        (progress, response): (&Progress, &mut Response),
+    ) -> Result<Source<'static>, ForwardError> {
+        let Some(request) = request.take() else {
+            return Err(ForwardError::Broken);
+        };
+        sender.ready().await.map_err(|_| ForwardError::Connect)?;
+        let mut answer = pin!(sender.send_request(request));
+        let mut limit = self.bounds.response;
+        let answer = loop {
+            match tokio::time::timeout(Duration::from_millis(limit), answer.as_mut()).await {
+                Ok(Ok(answer)) => break answer,
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "an HTTP/2 stream to an endpoint ended");
+                    return Err(ForwardError::Closed);
+                }
+                Err(_) => limit = self.patience_left(progress)?,
+            }
+        };
+        let (parts, body) = answer.into_parts();
+        response.make(parts.status.as_u16());
+        for (name, value) in &parts.headers {
+            response.fields.push(name.as_str().as_bytes(), value.as_bytes());
+        }
+        let length = response.fields.of(Known::ContentLength).next();
+        let length = length.and_then(decimal);
+        Ok(Source::stream(body, length, None))
+    }
+
+    /// Passes the head on that turns the connection into a WebSocket.
+    async fn switch(
+        &self,
+        client: &mut Client<'_>,
+        observer: &mut impl Observer,
+        response: &Response,
+    ) -> Result<Relayed, ForwardError> {
+        observer.answered(response.status);
+        let status = Status {
+            code: response.status,
+            reason: response.reason(),
+        };
+        let fields = passing(response, true).chain(observer.fields());
+        let switched = client.switch(status, fields).await;
+        switched.map_err(|_| ForwardError::Gone)?;
+        Ok(Relayed::Switched)
+    }
+
+    /// The head for an HTTP/1.1 endpoint, and how the body is written behind it.
+    fn wire_head(&self, source: &Source<'_>) -> (Vec<u8>, Form) {
+        let request = self.outgoing.request;
+        let mut out = Vec::with_capacity(1_024);
+        out.extend_from_slice(request.method().as_bytes());
+        out.push(b' ');
+        self.outgoing.target(self.path, &mut out);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        field(&mut out, b"host", self.outgoing.host(self.host, self.authority));
+        self.outgoing.fields(&mut |name, value| field(&mut out, name, value));
+        let form = match source.announced() {
+            None => {
+                field(&mut out, b"transfer-encoding", b"chunked");
+                Form::Chunked
+            }
+            // A request that said nothing of a body goes on without a word of it.
+            Some(0) if request.fields.of(Known::ContentLength).next().is_none() => Form::Length,
+            Some(length) => {
+                out.extend_from_slice(b"content-length: ");
+                push_decimal(&mut out, length);
+                out.extend_from_slice(b"\r\n");
+                Form::Length
+            }
+        };
+        out.extend_from_slice(b"\r\n");
+        (out, form)
+    }
+
+    /// The head for an HTTP/2 endpoint.
+    fn stream_head(
+        &self,
+        source: &Source<'_>,
+    ) -> Result<(http::Request<ChannelBody>, Channel), ForwardError> {
+        let request = self.outgoing.request;
+        let (channel, body) = channel(source.announced() == Some(0), None);
+        let mut target = Vec::new();
+        self.outgoing.target(self.path, &mut target);
+        let uri = Uri::builder()
+            .scheme(if self.is_tls { "https" } else { "http" })
+            .authority(self.outgoing.host(self.host, self.authority))
+            .path_and_query(PathAndQuery::try_from(target).map_err(|_| ForwardError::Client)?)
+            .build()
+            .map_err(|_| ForwardError::Client)?;
+        let mut head = http::Request::new(body);
+        *head.method_mut() = request.method().parse().map_err(|_| ForwardError::Client)?;
+        *head.uri_mut() = uri;
+        *head.version_mut() = http::Version::HTTP_2;
+        let headers = head.headers_mut();
+        self.outgoing.fields(&mut |name, value| append(headers, name, value));
+        headers.remove(http::header::EXPECT);
+        if let Some(length @ 1..) = source.announced() {
+            headers.insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        Ok((head, channel))
+    }
+}
