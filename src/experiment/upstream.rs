@@ -57,21 +57,18 @@ impl Endpoint {
 
 /// Host (without brackets) and port of an authority without user information; `None` where it is none.
 pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, rest) = match authority.strip_prefix('[') {
-        Some(literal) => {
-            let (host, rest) = literal.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
-            (host, rest)
+    let (host, rest) = if let Some(literal) = authority.strip_prefix('[') {
+        let (host, rest) = literal.split_once(']')?;
+        host.parse::<Ipv6Addr>().ok()?;
+        (host, rest)
+    } else {
+        let colon = authority.find(':').unwrap_or(authority.len());
+        let (host, rest) = authority.split_at(colon);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if host.is_empty() || !host.bytes().all(plain) {
+            return None;
         }
-        None => {
-            let colon = authority.find(':').unwrap_or(authority.len());
-            let (host, rest) = authority.split_at(colon);
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            if host.is_empty() || !host.bytes().all(plain) {
-                return None;
-            }
-            (host, rest)
-        }
+        (host, rest)
     };
     if rest.is_empty() {
         return Some((host, None));

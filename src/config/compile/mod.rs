@@ -14,7 +14,8 @@ use super::settings::Settings;
 use super::{fields, matching};
 use crate::document::{Document, Problem, Problems, Section};
 use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
-use crate::experiment::{Arm, Experiment, UpstreamRule};
+use crate::experiment::reward::RewardKind;
+use crate::experiment::{Arm, Experiment, Matcher, UpstreamRule};
 use arm::arm;
 use sections::{label, reward, reward_key, unit};
 
@@ -141,25 +142,7 @@ impl File<'_> {
             .map(|section| label(&section, reward.as_ref().map(|reward| reward.kind)));
         let kind = reward.as_ref().map(|reward| reward.kind);
         let alternatives = top.sections("arm");
-        let reach = top.section("upstream");
-        let upstream = reach
-            .as_ref()
-            .map_or_else(UpstreamRule::default, |section| {
-                upstream::read(section, matcher.as_ref())
-            });
-        let facts = arm::Facts {
-            experiment: name.as_ref(),
-            reward: kind,
-            matcher: matcher.as_ref(),
-            upstream: &upstream,
-            has_model_field: reach
-                .as_ref()
-                .is_some_and(|section| section.has("model_field")),
-        };
-        let arms = self.arms(&alternatives, &facts);
-        if let (Some(section), Some((arms, _))) = (&reach, &arms) {
-            upstream::check_arms(section, &upstream, arms);
-        }
+        let (upstream, arms) = self.reach(&alternatives, name.as_ref(), kind, matcher.as_ref());
         let policy = self.policy(rewards.as_ref(), kind, &alternatives);
         let shadow = top.section("shadow").map(|section| {
             let facts = shadow::Facts {
@@ -235,6 +218,36 @@ impl File<'_> {
                 help,
             );
         }
+    }
+
+    /// The arms and how they are reached: each of the two says something about the other.
+    fn reach(
+        &self,
+        sections: &[Section<'_>],
+        experiment: Option<&Name>,
+        reward: Option<RewardKind>,
+        matcher: Option<&Matcher>,
+    ) -> (UpstreamRule, Option<(Vec<Arm>, usize)>) {
+        let section = self.section.section("upstream");
+        let upstream = section
+            .as_ref()
+            .map_or_else(UpstreamRule::default, |section| {
+                upstream::read(section, matcher)
+            });
+        let facts = arm::Facts {
+            experiment,
+            reward,
+            matcher,
+            upstream: &upstream,
+            has_model_field: section
+                .as_ref()
+                .is_some_and(|section| section.has("model_field")),
+        };
+        let arms = self.arms(sections, &facts);
+        if let (Some(section), Some((arms, _))) = (&section, &arms) {
+            upstream::check_arms(section, &upstream, arms);
+        }
+        (upstream, arms)
     }
 
     fn arms(&self, sections: &[Section<'_>], facts: &arm::Facts<'_>) -> Option<(Vec<Arm>, usize)> {

@@ -180,37 +180,15 @@ impl<'d> Reading<'d> {
         if let (Some(listen), Some(auth)) = (&listen, &auth) {
             self.check_admin(listen, auth);
         }
-        if let Some(layer) = self
-            .layer("data", "dir")
-            .filter(|layer| layer.string("dir") == Some(""))
-        {
-            layer.reject(
-                "dir",
-                "`dir` is empty",
-                "name the folder that the journal is kept in",
-            );
-        }
         let tls = self.tls();
         let (default_upstream, take_over) = (self.default_upstream(), self.take_over());
         let limits = self.limits();
-        let fsync = if self.string("data", "fsync")? == "none" {
-            Durability::None
-        } else {
-            Durability::Group
-        };
+        let data = self.data();
         Some(Settings {
             workers: Workers {
                 count: self.count("workers", "count")?,
             },
-            data: Data {
-                dir: PathBuf::from(self.string("data", "dir")?),
-                fsync,
-                retention: self.duration("data", "retention")?,
-                retention_bytes: self.count("data", "retention_bytes")? as u64,
-                segment_bytes: self.count("data", "segment_bytes")? as u64,
-                segment_age: self.duration("data", "segment_age")?,
-                checkpoint_every: self.duration("data", "checkpoint_every")?,
-            },
+            data: data?,
             limits: limits?,
             reload: Reload {
                 poll: self.duration("reload", "poll")?,
@@ -225,6 +203,33 @@ impl<'d> Reading<'d> {
             take_over,
             listen: listen?,
             auth: auth?,
+        })
+    }
+
+    fn data(&self) -> Option<Data> {
+        if let Some(layer) = self
+            .layer("data", "dir")
+            .filter(|layer| layer.string("dir") == Some(""))
+        {
+            layer.reject(
+                "dir",
+                "`dir` is empty",
+                "name the folder that the journal is kept in",
+            );
+        }
+        let fsync = if self.string("data", "fsync")? == "none" {
+            Durability::None
+        } else {
+            Durability::Group
+        };
+        Some(Data {
+            dir: PathBuf::from(self.string("data", "dir")?),
+            fsync,
+            retention: self.duration("data", "retention")?,
+            retention_bytes: self.count("data", "retention_bytes")? as u64,
+            segment_bytes: self.count("data", "segment_bytes")? as u64,
+            segment_age: self.duration("data", "segment_age")?,
+            checkpoint_every: self.duration("data", "checkpoint_every")?,
         })
     }
 
