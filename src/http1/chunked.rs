@@ -159,6 +159,15 @@ impl Decoder {
         })
     }
 
+    /// Whether `input`, behind the data of what was the last step, surely has another piece of the body.
+    pub fn has_more(&self, input: &[u8]) -> bool {
+        let Some(next) = input.strip_prefix(b"\r\n") else {
+            return false;
+        };
+        let end = memchr::memchr(b'\n', next);
+        next.first() != Some(&b'0') && end.is_some_and(|end| end + 1 < next.len())
+    }
+
     /// Whether the body has ended.
     pub fn has_ended(&self) -> bool {
         self.state == State::Ended

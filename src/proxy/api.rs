@@ -193,7 +193,10 @@ struct DecisionRequest {
     context: serde_json::Map<String, serde_json::Value>,
 }
 
-async fn post_decision(worker: &Rc<Worker>, body: &mut Source<'_>) -> Result<Response<Bytes>, Problem> {
+async fn post_decision(
+    worker: &Rc<Worker>,
+    body: &mut Source<'_>,
+) -> Result<Response<Bytes>, Problem> {
     let limits = &worker.shared.settings.limits;
     let body = read_body(body, limits.buffered_body, limits.body_timeout).await?;
     let asked: DecisionRequest = serde_json::from_slice(&body).map_err(|error| {

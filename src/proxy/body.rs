@@ -143,7 +143,11 @@ impl<'c> Source<'c> {
     }
 
     /// The body of an HTTP/2 message; `length` is what its head says.
-    pub fn stream(incoming: Incoming, length: Option<u64>, departure: Option<Rc<Departure>>) -> Self {
+    pub fn stream(
+        incoming: Incoming,
+        length: Option<u64>,
+        departure: Option<Rc<Departure>>,
+    ) -> Self {
         let ended = incoming.is_end_stream();
         Self {
             held: ended.then_some(0),
@@ -296,7 +300,10 @@ impl<'c> Source<'c> {
         self.taken += skip + length;
         let data = buffer.data();
         Ok(Piece {
-            more: !self.ended && data.len() > self.taken,
+            more: match &self.body {
+                Body::Chunked(decoder) => !self.ended && decoder.has_more(&data[self.taken..]),
+                _ => false,
+            },
             data: &data[start..start + length],
             ended: self.ended,
             trailers: std::mem::take(&mut self.trailers),

@@ -51,11 +51,7 @@ impl Channel {
     /// # Errors
     ///
     /// See [`WireError`].
-    pub async fn piece(
-        &self,
-        piece: &Piece<'_>,
-        patience: u64,
-    ) -> Result<(), WireError> {
+    pub async fn piece(&self, piece: &Piece<'_>, patience: u64) -> Result<(), WireError> {
         if !piece.data.is_empty() {
             let frame = Frame::data(Bytes::copy_from_slice(piece.data));
             self.send(Part::Frame(frame), patience).await?;

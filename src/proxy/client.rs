@@ -248,6 +248,19 @@ impl<'c> Client<'c> {
         }
     }
 
+    /// Writes what was gathered.
+    ///
+    /// # Errors
+    ///
+    /// The client is gone, or takes nothing.
+    pub async fn flush(&mut self) -> Result<(), WireError> {
+        if let Kind::Wire { wire, out, .. } = &mut self.kind {
+            wire.write(&[out], self.patience).await?;
+            out.clear();
+        }
+        Ok(())
+    }
+
     /// Tells an HTTP/1.1 client something before the response (RFC 9110 §15.2). Others have no use for it.
     ///
     /// # Errors
@@ -322,10 +335,17 @@ impl<'c> Client<'c> {
     pub fn abort(&mut self) {
         match &mut self.kind {
             Kind::Wire {
-                wire, keeps_alive, ..
+                wire,
+                keeps_alive,
+                form,
+                ..
             } => {
                 *keeps_alive = false;
-                wire.reset_on_drop();
+                // The end of the connection would be the end of the body. A reset may cost the client what it has not read yet, so that
+                // elsewhere the missing end has to tell.
+                if *form == Form::UntilClose {
+                    wire.reset_on_drop();
+                }
             }
             Kind::Stream { channel, .. } => *channel = None,
             Kind::Nobody => {}

@@ -223,7 +223,11 @@ impl Session {
             self.buffer.consume(usize::MAX / 2);
             let waited = self.worker.timers.now().saturating_sub(started);
             let patience = LINGER.saturating_sub(waited);
-            match self.wire.fill(&mut self.buffer, super::wire::LARGEST, patience).await {
+            match self
+                .wire
+                .fill(&mut self.buffer, super::wire::LARGEST, patience)
+                .await
+            {
                 Ok(length @ 1..) if waited < LINGER => dropped += length,
                 _ => return,
             }

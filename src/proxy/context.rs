@@ -6,8 +6,8 @@
 use serde_json::Value as Json;
 
 use super::unit;
-use crate::http1::head::Request;
 use crate::experiment::context::{Context, ContextRule, Encoding, Feature, Source, Value};
+use crate::http1::head::Request;
 
 /// What a request has to offer.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::headers::Outgoing;
 use super::router::{Route, RouteArm};
 use super::shadow::Copying;
-use super::upstream::relay::{Bounds, Parties, Relay, Relayed, Observer};
+use super::upstream::relay::{Bounds, Observer, Parties, Relay, Relayed};
 use super::upstream::{Connection, EndpointState, ForwardError, Link, Opening, least_requests};
 use super::worker::Worker;
 use crate::experiment::upstream::Scheme;
@@ -70,10 +70,9 @@ impl Forward<'_> {
                 && !error.is_the_clients()
                 && (error.sent_nothing() || may_repeat)
                 && source.can_rewind();
-            let worth_it = !matches!(
-                error,
-                ForwardError::ResponseTimeout | ForwardError::TotalTimeout | ForwardError::Overloaded
-            );
+            // An answer that cannot be read is an answer; and an arm that is slow or full does not want more.
+            let worth_it = error.sent_nothing() && error != ForwardError::Overloaded
+                || matches!(error, ForwardError::Closed | ForwardError::Status(_));
             if !(may_be_sent_again && worth_it && tries_left > 0 && self.may_retry()) {
                 return Err(Failure {
                     error,
@@ -171,5 +170,8 @@ impl<'a> Relay<'a> {
 
 /// RFC 9110 §9.2.2.
 fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+    matches!(
+        method,
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+    )
 }

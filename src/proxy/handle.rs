@@ -119,7 +119,9 @@ async fn respond(
     }
     let limit = worker.shared.settings.limits.in_flight;
     let Some(_place) = Place::take(&worker.shared.in_flight, limit) else {
-        return Err(Problem::overloaded("the proxy has as many requests in flight as limits.in_flight allows"));
+        return Err(Problem::overloaded(
+            "the proxy has as many requests in flight as limits.in_flight allows",
+        ));
     };
     let published = worker.published();
     let Some(index) = published.router.find(request) else {
@@ -364,7 +366,11 @@ impl Matched<'_> {
             context: None,
             key,
         };
-        record(self.worker, &self.route().arms[fallback.arm].metrics, logged);
+        record(
+            self.worker,
+            &self.route().arms[fallback.arm].metrics,
+            logged,
+        );
         signed = self.sign(fallback.arm, second, signed.cookie);
         source.rewind();
         if let Some(copying) = &mut copying {
@@ -532,9 +538,18 @@ impl Signed<'_> {
         let cookie = self.cookie.as_ref().map(HeaderValue::as_bytes);
         let all: [(&[u8], Option<&[u8]>); 6] = [
             (headers::DECISION, Some(self.id.as_bytes())),
-            (headers::EXPERIMENT, Some(self.route.experiment_header.as_bytes())),
-            (headers::ARM, Some(self.route.arms[self.arm].header.as_bytes())),
-            (headers::POLICY_VERSION, Some(self.route.version_header.as_bytes())),
+            (
+                headers::EXPERIMENT,
+                Some(self.route.experiment_header.as_bytes()),
+            ),
+            (
+                headers::ARM,
+                Some(self.route.arms[self.arm].header.as_bytes()),
+            ),
+            (
+                headers::POLICY_VERSION,
+                Some(self.route.version_header.as_bytes()),
+            ),
             (headers::REASON, reason),
             (b"set-cookie", cookie),
         ];
@@ -602,9 +617,7 @@ pub(super) async fn read_body(
         .and_close()),
         Err(_) | Ok(Err(SourceError::Silent)) => {
             let detail = format!("the body did not arrive within {patience} ms");
-            Err(
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close(),
-            )
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close())
         }
         Ok(Err(_)) => Err(Problem::bad_request(
             "the body could not be read: it is malformed or was cut short",

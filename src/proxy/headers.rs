@@ -132,11 +132,15 @@ impl Outgoing<'_> {
                     continue;
                 }
                 Known::AcceptEncoding if self.identity => continue,
-                Known::Forwarded if adds && self.forwarding.style != ForwardingStyle::XForwarded => {
+                Known::Forwarded
+                    if adds && self.forwarding.style != ForwardingStyle::XForwarded =>
+                {
                     continue;
                 }
                 Known::Forwarded if replaced => continue,
-                Known::ForwardedFor if adds && self.forwarding.style != ForwardingStyle::Forwarded => {
+                Known::ForwardedFor
+                    if adds && self.forwarding.style != ForwardingStyle::Forwarded =>
+                {
                     continue;
                 }
                 Known::ForwardedFor | Known::ForwardedHost | Known::ForwardedProto if replaced => {
@@ -186,7 +190,10 @@ impl Outgoing<'_> {
         let origin = &self.peer.origin;
         let appends = self.forwarding.mode == ForwardingMode::Append;
         let joined = |known, addition: &str, put: &mut dyn FnMut(&[u8])| {
-            let mut before = fields.of(known).filter(|value| !value.is_empty()).peekable();
+            let mut before = fields
+                .of(known)
+                .filter(|value| !value.is_empty())
+                .peekable();
             if !appends || before.peek().is_none() {
                 return put(addition.as_bytes());
             }
@@ -221,7 +228,9 @@ impl Outgoing<'_> {
                 origin.node,
                 origin.scheme()
             );
-            joined(Known::Forwarded, &element, &mut |value| put(b"forwarded", value));
+            joined(Known::Forwarded, &element, &mut |value| {
+                put(b"forwarded", value)
+            });
         }
     }
 }
@@ -246,11 +255,7 @@ pub fn passing(response: &Response, upgraded: bool) -> impl Iterator<Item = (&[u
 /// Whether `Connection` names anything but what says how the connection goes on.
 fn names_others(fields: &Fields) -> bool {
     const USUAL: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
-    let usual = |token: &[u8]| {
-        USUAL
-            .iter()
-            .any(|usual| token.eq_ignore_ascii_case(usual))
-    };
+    let usual = |token: &[u8]| USUAL.iter().any(|usual| token.eq_ignore_ascii_case(usual));
     fields
         .of(Known::Connection)
         .any(|value| !tokens::list(value).all(usual))
@@ -407,6 +412,11 @@ mod tests {
             of(ForwardingMode::Append, ForwardingStyle::Forwarded),
             "X-Forwarded-For: 1.2.3.4\nX-Forwarded-Proto: http\nforwarded: for=x, for=10.0.0.9;host=\"a\";proto=https\nvia: 1.1 pointsman"
         );
-        assert_eq!(Origin::new("[2001:db8::1]:1".parse().unwrap(), false).node.as_ref(), "\"[2001:db8::1]\"");
+        assert_eq!(
+            Origin::new("[2001:db8::1]:1".parse().unwrap(), false)
+                .node
+                .as_ref(),
+            "\"[2001:db8::1]\""
+        );
     }
 }

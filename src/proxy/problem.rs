@@ -6,7 +6,6 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

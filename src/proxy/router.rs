@@ -168,7 +168,9 @@ fn host_of(request: &Request) -> Option<&[u8]> {
     let end = if host.first() == Some(&b'[') {
         host.iter().position(|byte| *byte == b']')? + 1
     } else {
-        host.iter().position(|byte| *byte == b':').unwrap_or(host.len())
+        host.iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(host.len())
     };
     Some(&host[..end])
 }

@@ -20,8 +20,8 @@ use super::exchange::is_failure;
 use super::forward::opening;
 use super::headers::Outgoing;
 use super::router::{Route, RouteArm, Router};
-use super::upstream::{Link, least_requests};
 use super::upstream::relay::{Observer, Parties, Relay, Relayed};
+use super::upstream::{Link, least_requests};
 use super::worker::{Peer, Worker};
 use crate::clock::Stopwatch;
 use crate::engine::event::Event;
@@ -360,10 +360,14 @@ impl Shadowing {
             observer: answer,
             copying: &mut None,
         };
-        let relayed = relay.run(&mut link, parties, &mut Response::default()).await;
+        let relayed = relay
+            .run(&mut link, parties, &mut Response::default())
+            .await;
         match (relayed, link) {
             (Ok(Relayed::Whole { reusable: true }), Link::Wire(connection)) => {
-                worker.shadows.give_back(in_flight.state, connection, opening.idle);
+                worker
+                    .shadows
+                    .give_back(in_flight.state, connection, opening.idle);
                 true
             }
             (relayed, _) => relayed.is_ok(),

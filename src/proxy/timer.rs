@@ -121,11 +121,7 @@ impl Timer {
     }
 
     /// Like [`Self::within`], and no longer than until the worker drains.
-    pub async fn while_idle<F: Future>(
-        &self,
-        limit: u64,
-        future: F,
-    ) -> Result<F::Output, Elapsed> {
+    pub async fn while_idle<F: Future>(&self, limit: u64, future: F) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
         let until_drained = poll_fn(|context| match future.as_mut().poll(context) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),

@@ -36,7 +36,10 @@ async fn carry(
             last.set(timers.now());
         }
         let quiet = timers.now().saturating_sub(last.get());
-        match wire.fill(buffer, LARGEST, idle_timeout.saturating_sub(quiet)).await {
+        match wire
+            .fill(buffer, LARGEST, idle_timeout.saturating_sub(quiet))
+            .await
+        {
             Ok(0) => return to.shutdown(idle_timeout).await,
             Ok(_) => {}
             Err(WireError::Silent) if timers.now() < last.get() + idle_timeout => {}

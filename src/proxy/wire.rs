@@ -270,7 +270,8 @@ impl Wire {
             }
         }
         if self.is_tls() {
-            let flush = poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_flush(context));
+            let flush =
+                poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_flush(context));
             self.writing.within(patience, flush).await??;
         }
         Ok(())
@@ -282,7 +283,8 @@ impl Wire {
     ///
     /// See [`WireError`].
     pub async fn shutdown(&self, patience: u64) -> Result<(), WireError> {
-        let end = poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context));
+        let end =
+            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context));
         Ok(self.writing.within(patience, end).await??)
     }
 
@@ -338,7 +340,10 @@ mod tests {
         for written in 0..=5 {
             let mut slices = [IoSlice::new(&[]); 4];
             let count = rest(&parts, written, &mut slices);
-            let left: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+            let left: Vec<u8> = slices[..count]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect();
             assert_eq!(left, &b"abcde"[written..]);
         }
     }

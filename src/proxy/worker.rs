@@ -259,7 +259,11 @@ async fn tick(worker: Rc<Worker>) {
 /// Has idle connections end when the process drains.
 async fn drain(worker: Rc<Worker>) {
     let mut phase = worker.shared.phase.clone();
-    if phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok() {
+    if phase
+        .wait_for(|phase| *phase >= Phase::Draining)
+        .await
+        .is_ok()
+    {
         worker.timers.drain();
     }
 }

@@ -60,16 +60,18 @@ impl Endpoints {
     pub fn state(&self, endpoint: &Endpoint, protocol: Protocol) -> Arc<EndpointState> {
         let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let index = known.len();
-        let state = known.entry((endpoint.clone(), protocol)).or_insert_with(|| {
-            Arc::new(EndpointState {
-                endpoint: endpoint.clone(),
-                protocol,
-                authority: endpoint.to_string(),
-                in_flight: AtomicUsize::new(0),
-                opening: AtomicUsize::new(0),
-                index,
-            })
-        });
+        let state = known
+            .entry((endpoint.clone(), protocol))
+            .or_insert_with(|| {
+                Arc::new(EndpointState {
+                    endpoint: endpoint.clone(),
+                    protocol,
+                    authority: endpoint.to_string(),
+                    in_flight: AtomicUsize::new(0),
+                    opening: AtomicUsize::new(0),
+                    index,
+                })
+            });
         Arc::clone(state)
     }
 

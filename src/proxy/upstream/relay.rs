@@ -100,9 +100,7 @@ enum Sink<'l> {
 impl Sink<'_> {
     async fn piece(&mut self, piece: &Piece<'_>, patience: u64) -> Result<(), WireError> {
         match self {
-            Self::Wire { wire, out, form } => {
-                write_piece(wire, out, *form, piece, patience).await
-            }
+            Self::Wire { wire, out, form } => write_piece(wire, out, *form, piece, patience).await,
             Self::Stream(channel) => channel.piece(piece, patience).await,
         }
     }
@@ -149,7 +147,10 @@ pub struct Parties<'p, 's, 'c, O> {
 /// Where the response comes from.
 enum Down<'l> {
     Wire(&'l Wire, &'l mut Buffer),
-    Stream(&'l mut SendRequest<ChannelBody>, Option<http::Request<ChannelBody>>),
+    Stream(
+        &'l mut SendRequest<ChannelBody>,
+        Option<http::Request<ChannelBody>>,
+    ),
 }
 
 impl Relay<'_> {
@@ -271,7 +272,9 @@ impl Relay<'_> {
                 (body, response.keeps_alive())
             }
             Down::Stream(sender, request) => {
-                let body = self.receive_stream(sender, request, (progress, &mut *response)).await?;
+                let body = self
+                    .receive_stream(sender, request, (progress, &mut *response))
+                    .await?;
                 (body, true)
             }
         };
@@ -293,7 +296,11 @@ impl Relay<'_> {
         loop {
             let piece = match body.next(self.bounds.idle).await {
                 Ok(piece) => piece,
-                Err(_) => return Err(ForwardError::Broken),
+                Err(_) => {
+                    // What came is passed on; that it is not all, the client sees.
+                    client.flush().await.map_err(|_| ForwardError::Gone)?;
+                    return Err(ForwardError::Broken);
+                }
             };
             observer.passes(piece.data);
             if piece.ended {
@@ -346,8 +353,15 @@ impl Relay<'_> {
                     continue;
                 }
             }
-            let patience = if waits { CONTINUE_PATIENCE.min(limit) } else { limit };
-            match wire.fill(buffer, LARGEST.max(self.bounds.head.bytes), patience).await {
+            let patience = if waits {
+                CONTINUE_PATIENCE.min(limit)
+            } else {
+                limit
+            };
+            match wire
+                .fill(buffer, LARGEST.max(self.bounds.head.bytes), patience)
+                .await
+            {
                 Ok(0) | Err(WireError::Broken | WireError::Unsent) if buffer.is_empty() => {
                     return Err(ForwardError::Closed);
                 }
@@ -407,7 +421,9 @@ impl Relay<'_> {
         let (parts, body) = answer.into_parts();
         response.make(parts.status.as_u16());
         for (name, value) in &parts.headers {
-            response.fields.push(name.as_str().as_bytes(), value.as_bytes());
+            response
+                .fields
+                .push(name.as_str().as_bytes(), value.as_bytes());
         }
         let length = response.fields.of(Known::ContentLength).next();
         let length = length.and_then(decimal);
@@ -440,8 +456,13 @@ impl Relay<'_> {
         out.push(b' ');
         self.outgoing.target(self.path, &mut out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        field(&mut out, b"host", self.outgoing.host(self.host, self.authority));
-        self.outgoing.fields(&mut |name, value| field(&mut out, name, value));
+        field(
+            &mut out,
+            b"host",
+            self.outgoing.host(self.host, self.authority),
+        );
+        self.outgoing
+            .fields(&mut |name, value| field(&mut out, name, value));
         let form = match source.announced() {
             None => {
                 field(&mut out, b"transfer-encoding", b"chunked");
@@ -480,7 +501,8 @@ impl Relay<'_> {
         *head.uri_mut() = uri;
         *head.version_mut() = http::Version::HTTP_2;
         let headers = head.headers_mut();
-        self.outgoing.fields(&mut |name, value| append(headers, name, value));
+        self.outgoing
+            .fields(&mut |name, value| append(headers, name, value));
         headers.remove(http::header::EXPECT);
         if let Some(length @ 1..) = source.announced() {
             headers.insert(http::header::CONTENT_LENGTH, length.into());
