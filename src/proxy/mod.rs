@@ -6,6 +6,7 @@
 pub mod api;
 pub mod body;
 pub mod context;
+pub mod endpoint;
 pub mod exchange;
 pub mod handle;
 pub mod headers;
