@@ -85,8 +85,7 @@ fn describe_arm(serving: &Serving, index: usize) -> Value {
         "metrics": describe_measures(&state.tally.measures),
         "metrics_not_summed": state.tally.measures.unsummed(),
         "enabled": state.enabled,
-        // Endpoints are not probed yet: an arm counts as healthy until it is taken out.
-        "healthy": true,
+        "healthy": state.healthy,
     });
     let shadow = &state.tally.shadow;
     if *shadow != ShadowTally::default() {

@@ -146,8 +146,8 @@ impl History {
     pub(super) fn decided(&mut self, logged: &LoggedDecision, advanced: Timestamp, limit: usize) {
         let decision = &logged.decision;
         self.arms.entry(decision.arm).or_default().decisions += 1;
-        if let Some(logged) = &logged.context {
-            self.remember(decision, &logged.context, limit);
+        if let Some(context) = logged.context.as_ref().and_then(|logged| logged.found()) {
+            self.remember(decision, context, limit);
             if self.retired {
                 self.contexts.waive_one(decision);
             }

@@ -1,5 +1,6 @@
 //! Journals in memory, inspected.
 
+mod remaining;
 mod report;
 
 use std::sync::Arc;

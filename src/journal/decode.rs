@@ -273,18 +273,16 @@ impl DecisionLine<'_> {
         let probabilities = self
             .probabilities
             .map(|item| memo.probabilities(decision.experiment, name, &item))
-            .transpose()?;
-        let context = self.context.map(|item| {
-            Box::new(LoggedContext {
-                context: memo.context(decision.experiment, item),
-                probabilities: probabilities.unwrap_or_default(),
-            })
-        });
+            .transpose()?
+            .unwrap_or_default();
+        let context = self
+            .context
+            .map(|item| memo.context(decision.experiment, item));
         Ok(Event::Decided(LoggedDecision {
             decision,
             unit: unit.map(|hash| UnitHash(hash as u64)),
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
-            context,
+            context: LoggedContext::of(context, probabilities),
             key: key.map(|hash| KeyHash(hash.to_be_bytes())),
             instead_of: instead_of.map(SequenceKey::from_number),
         }))

@@ -301,12 +301,14 @@ impl Encoder {
             push(line, "\"");
         }
         if let Some(logged) = &logged.context {
-            write_context(line, &logged.context);
+            if let Some(context) = logged.found() {
+                write_context(line, context);
+            }
             self.drawn_from(line, decision, &logged.probabilities);
         }
     }
 
-    /// `,"probabilities":{…}`: what was drawn from, where that depends on the context.
+    /// `,"probabilities":{…}`: what was drawn from, where that is not the allocation.
     fn drawn_from(&self, line: &mut Vec<u8>, decision: &Decision, probabilities: &[(ArmId, f64)]) {
         if probabilities.is_empty() {
             return;

@@ -1,5 +1,7 @@
 //! The learner over a real ledger on a disk in memory.
 
+mod availability;
+
 use std::sync::Mutex as StdMutex;
 
 use super::*;

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod client;
 pub mod connection;
 pub mod context;
+pub mod endpoint;
 pub mod exchange;
 pub mod forward;
 pub mod handle;

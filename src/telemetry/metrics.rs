@@ -80,6 +80,10 @@ const GAUGES: &[(&str, &str)] = &[
         "Probability with which the arm is drawn.",
     ),
     (
+        "pointsman_arm_healthy",
+        "1 if one of the arm's endpoints is available, 0 if none is and the arm is not drawn.",
+    ),
+    (
         "pointsman_learner_lag_seconds",
         "Age of the oldest committed reward that no snapshot holds yet, when last published.",
     ),

@@ -32,6 +32,11 @@ fn orders_folder() -> PathBuf {
     folder().with_file_name("journal_v1_operator")
 }
 
+/// The same version, with what the loss of an arm's endpoints has added.
+fn remaining_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_remaining")
+}
+
 fn write_groups(groups: &[Vec<Event>]) -> MemoryStorage {
     let storage = MemoryStorage::default();
     let mut writer = writer(&storage, Position::default());
@@ -157,5 +162,23 @@ fn version_1_with_orders_is_what_this_release_writes() {
         panic!("one segment");
     };
     let frozen = fs::read_to_string(orders_folder().join("000000000001.jsonl")).unwrap();
+    assert_eq!(String::from_utf8_lossy(written), frozen);
+}
+
+#[test]
+fn version_1_with_own_probabilities_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(remaining_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, remaining::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_own_probabilities_is_what_this_release_writes() {
+    let [written] = &write_groups(&remaining::groups()).contents()[..] else {
+        panic!("one segment");
+    };
+    let frozen = fs::read_to_string(remaining_folder().join("000000000001.jsonl")).unwrap();
     assert_eq!(String::from_utf8_lossy(written), frozen);
 }
