@@ -17,12 +17,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Stopwatch, SystemClock};
 use crate::config::settings::{Data, Settings};
 use crate::config::watch::Watch;
 use crate::experiment::Experiment;
 use crate::learner::{Learner, Published};
 use crate::ledger::{self, Ledger, Opened, Retention};
+use crate::proxy::health;
 use crate::proxy::router::Router;
 use crate::proxy::upstream::Endpoints;
 use crate::proxy::worker::{self, Phase, Role, Shared};
@@ -221,6 +222,7 @@ impl App {
             clock,
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            started: Stopwatch::start(),
             phase: watched,
             settings,
         });
@@ -262,6 +264,7 @@ impl App {
         };
         let admin = admin::serve(admin_state, admin_listener, stopped);
         let workers = self.start_workers(Ports::by_worker(ports.proxy, ports.api))?;
+        let health = self.start_health()?;
         self.announce();
         let life = async {
             self.until_told_to_stop(&mut signals, &reloader).await;
@@ -280,6 +283,9 @@ impl App {
             tracing::debug!("requests to the admin listener are cut");
         }
         drop(watch);
+        if health.join().is_err() {
+            tracing::error!("the health thread panicked");
+        }
         reloader.stop();
         self.end(reloading);
         drained
@@ -329,6 +335,14 @@ impl App {
                 .context("could not start a worker thread")
         };
         sets.into_iter().enumerate().map(start).collect()
+    }
+
+    fn start_health(&self) -> Result<JoinHandle<std::io::Result<()>>> {
+        let (shared, availability) = (Arc::clone(&self.shared), self.learner.availability());
+        std::thread::Builder::new()
+            .name("health".into())
+            .spawn(move || health::run(shared, &availability))
+            .context("could not start the health thread")
     }
 
     fn announce(&self) {

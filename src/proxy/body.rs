@@ -397,6 +397,14 @@ impl<'c> Source<'c> {
         Ok(Some(whole))
     }
 
+    /// Has another body sent in place of one that was read whole.
+    pub fn replace(&mut self, body: Bytes) {
+        self.announced = Some(body.len() as u64);
+        self.ended = body.is_empty();
+        self.body = Body::Memory(body);
+        self.touched = false;
+    }
+
     /// Drops from the buffer what was handed out.
     fn settle(&mut self) {
         if let Transport::Wire { buffer, .. } = &mut self.transport {

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod forward;
 pub mod handle;
 pub mod headers;
+pub mod health;
 pub mod problem;
 pub mod router;
 pub mod shadow;

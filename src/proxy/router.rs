@@ -5,14 +5,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicBool;
 
 use http::HeaderValue;
 use metrics::{Counter, Histogram};
 
 use super::headers;
 use super::shadow::RouteShadow;
-use super::upstream::{EndpointState, Endpoints};
+use super::endpoint::{Budget, Ejections};
+use super::upstream::{ArmLoad, EndpointState, Endpoints};
 use crate::experiment::upstream::{HostRule, PathRewrite, UpstreamRule};
 use crate::experiment::{Experiment, PathRule};
 use crate::http1::head::Request;
@@ -50,6 +51,10 @@ pub struct Route {
     pub overhead: Histogram,
     /// How endpoints are reached.
     pub upstream: UpstreamRule,
+    /// Retries that are allowed.
+    pub budget: Budget,
+    /// Whether some arm may have no available endpoint, so that a draw has to look.
+    pub is_degraded: AtomicBool,
 }
 
 /// What a request to one arm needs.
@@ -65,8 +70,21 @@ pub struct RouteArm {
     pub host: HostRule,
     /// What becomes of the path.
     pub path: Option<PathRewrite>,
-    /// Requests in flight from all workers.
-    pub in_flight: Arc<AtomicUsize>,
+    /// What takes the place of the text at [`UpstreamRule::model_field`].
+    pub model: Option<String>,
+    /// What outlives reloads of it.
+    pub load: Arc<ArmLoad>,
+    /// Places of its endpoints that may be ejected.
+    pub ejections: Ejections,
+}
+
+impl RouteArm {
+    /// Whether one of its endpoints may get requests.
+    pub fn is_available(&self, now: u64) -> bool {
+        self.endpoints
+            .iter()
+            .any(|state| state.standing.is_available(now))
+    }
 }
 
 impl Router {
@@ -127,7 +145,9 @@ impl Route {
             header: headers::value(arm.name.as_str()),
             host: arm.host.clone(),
             path: arm.path.clone(),
-            in_flight: endpoints.arm(experiment.id, arm.id),
+            model: arm.model.clone(),
+            load: endpoints.arm(experiment.id, arm.id),
+            ejections: Ejections::new(arm.endpoints.len(), &experiment.upstream.ejection),
         });
         Self {
             methods: matcher.methods.clone(),
@@ -146,6 +166,9 @@ impl Route {
             }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
+            budget: Budget::new(&experiment.upstream.retry),
+            // Endpoints may be known from before.
+            is_degraded: AtomicBool::new(true),
             upstream: experiment.upstream.clone(),
         }
     }

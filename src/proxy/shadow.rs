@@ -21,7 +21,7 @@ use super::forward::opening;
 use super::headers::Outgoing;
 use super::router::{Route, RouteArm, Router};
 use super::upstream::relay::{Observer, Parties, Relay, Relayed};
-use super::upstream::{Link, least_requests};
+use super::upstream::{Link, choose};
 use super::worker::{Peer, Worker};
 use crate::clock::Stopwatch;
 use crate::engine::event::Event;
@@ -335,7 +335,8 @@ impl Shadowing {
         let (worker, route) = (&self.worker, self.route());
         let route_arm: &RouteArm = &route.arms[arm.index];
         let start = self.decision.sequence.counter;
-        let Some(in_flight) = least_requests(&route_arm.endpoints, start) else {
+        let at = (worker.timers.now(), route.upstream.slow_start);
+        let Some(in_flight) = choose(&route_arm.endpoints, start, at, false) else {
             return false;
         };
         let opening = opening(worker, route);

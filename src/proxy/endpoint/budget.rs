@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::rules::RetryRule;
+use crate::experiment::upstream::RetryRule;
 
 /// Seconds that requests and retries count for.
 const WINDOW: u64 = 10;

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::rules::EjectionRule;
+use crate::experiment::upstream::EjectionRule;
 
 /// Shares are rounded down, but not because 0.29 × 100 is a hair below 29.
 const ROUNDING: f64 = 1e-9;

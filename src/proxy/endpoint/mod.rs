@@ -8,12 +8,10 @@ mod budget;
 mod choose;
 mod ejection;
 mod probe_state;
-mod rules;
 mod standing;
 
 pub use budget::Budget;
 pub use choose::{Choice, choose};
 pub use ejection::{Ejections, Verdict};
 pub use probe_state::ProbeStatus;
-pub use rules::{EjectionRule, HealthRule, RetryRule};
 pub use standing::{Reach, Standing, slow_start_weight};

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::rules::HealthRule;
+use crate::experiment::upstream::HealthRule;
 
 /// What probes have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::ejection::{Ejection, Ejections, Verdict};
 use super::probe_state::{ProbeState, ProbeStatus};
-use super::rules::{EjectionRule, HealthRule};
+use crate::experiment::upstream::{EjectionRule, HealthRule};
 
 /// The weight of an endpoint that has become available this moment.
 const LEAST_WEIGHT: f64 = 0.1;

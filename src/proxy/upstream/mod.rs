@@ -9,7 +9,7 @@ pub mod relay;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::channel::ChannelBody;
+use super::endpoint::{self, Choice, Reach, Standing};
 use super::shadow::Slots;
 use super::stream::Stream;
 use super::timer::Timers;
@@ -41,6 +42,10 @@ pub struct EndpointState {
     pub authority: String,
     /// Requests in flight from all workers.
     in_flight: AtomicUsize,
+    /// Whether it may get requests.
+    pub standing: Standing,
+    /// When it was last probed.
+    pub(super) probed: AtomicU64,
     /// Connections that are being opened.
     opening: AtomicUsize,
     /// Index into the workers' pools.
@@ -52,7 +57,16 @@ pub struct EndpointState {
 pub struct Endpoints {
     states: Mutex<HashMap<(Endpoint, Protocol), Arc<EndpointState>>>,
     shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
-    arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<AtomicUsize>>>,
+    arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<ArmLoad>>>,
+}
+
+/// What outlives reloads of an arm.
+#[derive(Debug, Default)]
+pub struct ArmLoad {
+    /// Its requests in flight from all workers.
+    pub in_flight: AtomicUsize,
+    /// Whether it had an available endpoint when that was last looked at.
+    pub reach: Reach,
 }
 
 impl Endpoints {
@@ -68,15 +82,17 @@ impl Endpoints {
                     protocol,
                     authority: endpoint.to_string(),
                     in_flight: AtomicUsize::new(0),
-                    opening: AtomicUsize::new(0),
+                    standing: Standing::default(),
+                probed: AtomicU64::new(0),
+                opening: AtomicUsize::new(0),
                     index,
                 })
             });
         Arc::clone(state)
     }
 
-    /// The count of an arm's requests in flight, new or known. Called when policies are compiled.
-    pub fn arm(&self, experiment: ExperimentId, arm: ArmId) -> Arc<AtomicUsize> {
+    /// What is known of an arm already, or nothing yet. Called when policies are compiled.
+    pub fn arm(&self, experiment: ExperimentId, arm: ArmId) -> Arc<ArmLoad> {
         let mut known = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry((experiment, arm)).or_default())
     }
@@ -115,20 +131,30 @@ pub struct InFlight<'a> {
     _place: Place<'a>,
 }
 
-/// The endpoint with the fewest requests in flight; among equals the first from `start` on, so that ties rotate.
-pub fn least_requests(endpoints: &[Arc<EndpointState>], start: u64) -> Option<InFlight<'_>> {
-    let count = endpoints.len();
-    let offset = if count > 1 {
-        (start % count as u64) as usize
-    } else {
-        0
+/// The available endpoint with the fewest requests in flight for its weight; ties rotate from `start`. `desperate`: if none is available,
+/// any of them.
+pub fn choose(
+    endpoints: &[Arc<EndpointState>],
+    start: u64,
+    (now, slow_start): (u64, u64),
+    desperate: bool,
+) -> Option<InFlight<'_>> {
+    let chosen = match endpoints {
+        [only] => only.standing.is_available(now).then_some(0),
+        _ => {
+            let choices = endpoints.iter().map(|state| Choice {
+                in_flight: state.in_flight.load(Ordering::Relaxed) as u32,
+                available: state.standing.is_available(now),
+                weight: state.standing.weight(now, slow_start),
+            });
+            endpoint::choose(choices, start as usize)
+        }
     };
-    let least = (0..count)
-        .map(|step| &endpoints[(offset + step) % count])
-        .min_by_key(|endpoint| endpoint.in_flight.load(Ordering::Relaxed))?;
-    let place = Place::take(&least.in_flight, 0)?;
+    let any = (start % endpoints.len().max(1) as u64) as usize;
+    let state = endpoints.get(chosen.or(desperate.then_some(any))?)?;
+    let place = Place::take(&state.in_flight, 0)?;
     Some(InFlight {
-        state: least,
+        state,
         _place: place,
     })
 }
@@ -264,7 +290,7 @@ impl Pool {
         let Some(_place) = Place::take(&state.opening, opening.pending) else {
             return Err(ForwardError::Overloaded);
         };
-        let opened = self.open(state);
+        let opened = self.open(state, state.protocol);
         let link = timeout(Duration::from_millis(opening.timeout), opened)
             .await
             .map_err(|_| ForwardError::ConnectTimeout)?
@@ -298,12 +324,17 @@ impl Pool {
         None
     }
 
-    async fn open(&self, state: &EndpointState) -> std::io::Result<Link> {
+    /// A new connection that nobody else uses, speaking `protocol`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the network.
+    pub async fn open(&self, state: &EndpointState, protocol: Protocol) -> std::io::Result<Link> {
         let endpoint = &state.endpoint;
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
         let (stream, is_http2) = match endpoint.scheme {
-            Scheme::Http => (Stream::Tcp(stream), state.protocol == Protocol::Http2),
+            Scheme::Http => (Stream::Tcp(stream), protocol == Protocol::Http2),
             Scheme::Https => return Err(std::io::ErrorKind::Unsupported.into()),
         };
         if is_http2 {
