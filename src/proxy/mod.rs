@@ -15,5 +15,6 @@ pub mod unit;
 pub mod vet;
 
 pub mod router;
+pub mod tls;
 pub mod upstream;
 pub mod worker;
