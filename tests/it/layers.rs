@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["decision_id", "secret"],
     &["config", "journal", "rewards"],
     &["simulate", "inspect", "verify", "export"],
-    &["ledger", "learner"],
+    &["ledger", "learner", "handover"],
     &["telemetry", "proxy"],
     &["reload"],
     &["admin"],
