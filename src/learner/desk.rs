@@ -390,6 +390,27 @@ fn serving(
     }
 }
 
+/// How an experiment serves by what was journalled last, whatever its policy would say now. `None` if nothing was, for its epoch.
+pub(super) fn as_journalled(
+    experiment: &Arc<Experiment>,
+    prospect: &Prospect,
+    now: Timestamp,
+) -> Option<Serving> {
+    let standing = prospect.standing.as_ref()?;
+    let last = standing.allocation.as_ref();
+    let last =
+        last.filter(|last| last.epoch == prospect.epoch && standing.version == experiment.version)?;
+    let orders = &standing.orders;
+    let enabled: Vec<_> = experiment
+        .arms
+        .iter()
+        .map(|arm| !orders.disabled.contains(&arm.id))
+        .collect();
+    let (allotment, arms) = arm_states(experiment, &prospect.tallies, &enabled, now);
+    let contextual = allotment.contextual;
+    Some(serving(experiment, last, contextual, arms, orders.paused))
+}
+
 /// When the past weighs less, so that the allocation is worth a new look.
 fn ages(experiment: &Experiment, now: Timestamp) -> Option<Timestamp> {
     let width = experiment.policy.statistics().memory.bucket_width();

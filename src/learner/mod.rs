@@ -22,12 +22,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::engine::orders::Order;
 use crate::engine::snapshot::Serving;
 use crate::experiment::Experiment;
 use crate::experiment::id::ExperimentId;
-use crate::ledger::{AdoptError, Adoption, Changes, Handle, Unavailable};
+use crate::ledger::{AdoptError, Adoption, Changes, Handle, Prospect, Unavailable};
 use desk::Desk;
 
 /// How long a tick may compute before it publishes what it has.
@@ -54,6 +54,25 @@ pub struct Published<R> {
 /// Is told after each publication what was published, which experiments changed (indices), and how long ago the oldest
 /// commit was whose effect this is.
 pub type Hook<R> = Box<dyn Fn(&Published<R>, &[usize], Duration) + Send + Sync>;
+
+/// What serves until there is a learner: by what others have journalled, and nothing that would have to be journalled first. `None` if
+/// the journal does not say what to draw from for one of these experiments.
+pub fn provisional<R>(
+    experiments: &[Arc<Experiment>],
+    prospects: &[Prospect],
+    router: Arc<R>,
+    now: Timestamp,
+) -> Option<Published<R>> {
+    let experiments = experiments
+        .iter()
+        .zip(prospects)
+        .map(|(experiment, prospect)| desk::as_journalled(experiment, prospect, now).map(Arc::new))
+        .collect::<Option<_>>()?;
+    Some(Published {
+        router,
+        experiments,
+    })
+}
 
 /// Why a learner did not start.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,7 @@ mod batches;
 mod changes;
 mod handle;
 mod keeper;
+mod peek;
 mod queues;
 mod restore;
 mod shelf;
@@ -53,6 +54,7 @@ use crate::secret::{SecretError, random_number};
 
 pub use changes::{Change, Changes};
 pub use handle::{Handle, Receipt};
+pub use peek::Peeked;
 pub use queues::Recorder;
 
 use archivist::Archivist;
