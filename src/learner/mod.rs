@@ -124,8 +124,24 @@ impl<R: Send + Sync + 'static> Learner<R> {
             router: Arc::clone(&router),
             experiments: Vec::new(),
         };
+        let place = Arc::new(ArcSwap::from_pointee(nothing));
+        Self::start_in(place, ledger, experiments, router, hook)
+    }
+
+    /// As [`Learner::start`], and what serves takes the place of something [`provisional`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start_in(
+        published: Arc<ArcSwap<Published<R>>>,
+        ledger: Handle,
+        experiments: Vec<Arc<Experiment>>,
+        router: Arc<R>,
+        hook: Hook<R>,
+    ) -> Result<Self, StartError> {
         let inner = Arc::new(Inner {
-            published: Arc::new(ArcSwap::from_pointee(nothing)),
+            published,
             changes: ledger.changes(),
             ledger,
             desk: Mutex::default(),

@@ -16,14 +16,14 @@ use crate::journal::{
     recover_between, scan, scan_after,
 };
 
-/// Recovers, and makes the start with this `origin` durable before anything else can happen.
+/// Recovers to the state at `now`, and makes the start with this `origin` durable before anything else can happen.
 pub(super) fn open<S: Storage>(
     storage: S,
     directory: &Path,
     config: &Config,
     origin: u64,
+    now: Timestamp,
 ) -> Result<(State, Writer<S>, Opened), StartError> {
-    let now = config.clock.now();
     let folded = fold(&storage, config.limits, now, u64::MAX)?;
     folded.check(directory)?;
     let Folded {
