@@ -58,7 +58,8 @@ impl Running {
         command: &[String],
         log: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        let mut words = Vec::new();
+        // Should this program be killed, it takes its children with it.
+        let mut words = vec!["setpriv", "--pdeathsig", "TERM"];
         if let Some(cores) = cores {
             words.extend(["taskset", "-c", cores]);
         }

@@ -51,15 +51,15 @@ fn budget() -> anyhow::Result<Budget> {
     toml::from_str(&text).context("the budget")
 }
 
-/// Instructions per request, in all and of the thread that had most.
+/// Instructions, in all and of the worker thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counted {
     pub(crate) all: f64,
     pub(crate) worker: f64,
 }
 
-/// Instructions of each thread in a run of so many requests.
-fn run(start: &Start, requests: u64) -> anyhow::Result<Vec<u64>> {
+/// Instructions in a run of so many requests.
+fn run(start: &Start, requests: u64) -> anyhow::Result<Counted> {
     let directory = tempfile::tempdir()?;
     let out = directory.path().join("callgrind");
     let mut start = start.clone();
@@ -85,9 +85,12 @@ fn run(start: &Start, requests: u64) -> anyhow::Result<Vec<u64>> {
     totals(directory.path())
 }
 
-/// Reads what callgrind wrote, one file for each thread.
-fn totals(directory: &Path) -> anyhow::Result<Vec<u64>> {
-    let mut threads = Vec::new();
+/// Reads what callgrind wrote, one file for each thread. They have no names there: the worker is the one that accepts connections.
+fn totals(directory: &Path) -> anyhow::Result<Counted> {
+    let mut counted = Counted {
+        all: 0.0,
+        worker: 0.0,
+    };
     for file in fs::read_dir(directory)? {
         let file = file?;
         let text = fs::read_to_string(file.path())?;
@@ -95,14 +98,15 @@ fn totals(directory: &Path) -> anyhow::Result<Vec<u64>> {
             .lines()
             .rev()
             .find_map(|line| line.strip_prefix("totals: "))
-            .and_then(|total| total.split_whitespace().next()?.parse().ok());
-        threads.push(total.unwrap_or(0));
+            .and_then(|total| total.split_whitespace().next()?.parse().ok())
+            .unwrap_or(0.0);
+        counted.all += total;
+        if text.lines().any(|line| line.ends_with(" accept4")) {
+            counted.worker += total;
+        }
     }
-    ensure!(
-        threads.iter().any(|total| *total > 0),
-        "valgrind counted nothing"
-    );
-    Ok(threads)
+    ensure!(counted.all > 0.0, "valgrind counted nothing");
+    Ok(counted)
 }
 
 /// The difference of two runs.
@@ -113,11 +117,9 @@ pub(crate) fn count(start: &Start, fewer: u64, more: u64) -> anyhow::Result<Coun
     );
     let (short, long) = (run(start, fewer)?, run(start, more)?);
     let requests = (more - fewer) as f64;
-    let all = |threads: &[u64]| threads.iter().sum::<u64>() as f64;
-    let most = |threads: &[u64]| threads.iter().copied().max().unwrap_or(0) as f64;
     Ok(Counted {
-        all: (all(&long) - all(&short)) / requests,
-        worker: (most(&long) - most(&short)) / requests,
+        all: (long.all - short.all) / requests,
+        worker: (long.worker - short.worker) / requests,
     })
 }
 
