@@ -86,6 +86,7 @@ fn experiment() -> Experiment {
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,

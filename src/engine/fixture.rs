@@ -45,6 +45,7 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,

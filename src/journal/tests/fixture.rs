@@ -8,7 +8,9 @@ use super::super::archive::{Archive, check_index, seal_segment};
 use super::super::memory::Faults;
 use super::super::storage::{FileStorage, Segment, Storage};
 use super::*;
+use crate::engine::event::PolicyAdopted;
 use crate::experiment::context::{Context, Value};
+use crate::experiment::id::Name;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/journal_v1")
@@ -32,6 +34,20 @@ fn keys_folder() -> PathBuf {
 /// The same version, with what an operator's orders have added.
 fn orders_folder() -> PathBuf {
     folder().with_file_name("journal_v1_operator")
+}
+
+/// The same version, with what a named reward has added.
+fn metric_folder() -> PathBuf {
+    folder().with_file_name("journal_v1_metric")
+}
+
+fn metric_groups() -> Vec<Vec<Event>> {
+    let policy = PolicyAdopted {
+        reward_meaning: "binary first metric revenue".into(),
+        metric: Some(Name::new("revenue").unwrap()),
+        ..samples::policy()
+    };
+    vec![vec![Event::PolicyAdopted(Box::new(policy))]]
 }
 
 fn write_groups(groups: &[Vec<Event>]) -> MemoryStorage {
@@ -213,4 +229,29 @@ fn a_sealed_segment_of_version_1_is_read() {
     let ended = samples::outcome(1);
     let found = archive.prediction(&storage, &ended.decision).unwrap();
     assert_eq!((found.is_some(), found), (true, ended.prediction));
+}
+
+#[test]
+fn version_1_with_a_metric_is_read() {
+    let mut events = Vec::new();
+    let storage = FileStorage::existing(metric_folder());
+    let found = scan(&storage, |event| events.push(event)).unwrap();
+    assert_eq!(events, metric_groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
+}
+
+#[test]
+fn version_1_with_a_metric_is_what_this_release_writes() {
+    let [written] = &write_groups(&metric_groups()).contents()[..] else {
+        panic!("one segment");
+    };
+    let path = metric_folder().join("000000000001.jsonl");
+    if std::env::var_os("POINTSMAN_WRITE_FIXTURES").is_some() && !path.exists() {
+        fs::create_dir_all(metric_folder()).unwrap();
+        fs::write(&path, written).unwrap();
+    }
+    assert_eq!(
+        String::from_utf8_lossy(written),
+        fs::read_to_string(path).unwrap()
+    );
 }
