@@ -11,6 +11,7 @@ use super::archivist::Desk;
 use super::batches::{Batches, Place};
 use super::restore::fold_again;
 use super::shelf::Shelf;
+use super::statements::Statements;
 use super::waiting::Waiting;
 use super::{
     AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable, prospect,
@@ -69,6 +70,7 @@ pub(super) struct Keeper<S: Storage> {
     /// Those who wait until what they brought is durable, however long that takes.
     promised: Vec<Reply<Result<(), Unavailable>>>,
     shelf: Shelf,
+    statements: Statements,
     limits: Limits,
     pub(super) pace: Pace,
     dropped_told: u64,
@@ -101,6 +103,7 @@ impl<S: Storage> Keeper<S> {
             due: Vec::new(),
             promised: Vec::new(),
             shelf,
+            statements: Statements::default(),
             limits: config.limits,
             pace: Pace::default(),
             dropped_told: 0,
@@ -224,6 +227,7 @@ impl<S: Storage> Keeper<S> {
                 self.drop_event();
                 return;
             }
+            self.state_anew();
             if self.writer.append(&event).is_err() {
                 self.drop_event();
                 return;
@@ -341,11 +345,28 @@ impl<S: Storage> Keeper<S> {
         }
     }
 
+    /// Before anything else, a segment gets what is in force; but nothing is written for its sake alone.
+    fn state_anew(&mut self) {
+        let now = !self.statements.are_complete() && self.unapplied.is_empty();
+        if !now || self.writer.is_failing() {
+            return;
+        }
+        let at = self.clock.now().max(self.state.advanced());
+        for event in self.statements.missing(&self.state, at) {
+            if self.writer.append(&event).is_ok() {
+                self.statements.note(&event);
+                self.unapplied.push(event);
+            }
+        }
+    }
+
     /// Hands an event to the writer; commits when much is pending.
     fn append(&mut self, event: Event) -> bool {
+        self.state_anew();
         if self.writer.append(&event).is_err() {
             return false;
         }
+        self.statements.note(&event);
         self.unapplied.push(event);
         self.writer.pending_bytes() < COMMIT_BYTES || self.commit()
     }
@@ -446,6 +467,7 @@ impl<S: Storage> Keeper<S> {
             .chain(changed)
             .chain(adoption.allocations.iter().cloned())
             .collect();
+        self.statements.adopt(&adoption.experiments);
         self.promise(events, reply);
         if self.commit() {
             self.complete();
@@ -473,7 +495,9 @@ impl<S: Storage> Keeper<S> {
                 }
             }
             self.tentative = Tentative::default();
-            self.shelf.committed(&mut self.writer);
+            if self.shelf.committed(&mut self.writer) {
+                self.statements.begin_segment();
+            }
         }
         self.batches.committed();
         for reply in self.promised.drain(..) {

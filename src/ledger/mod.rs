@@ -22,6 +22,7 @@ mod keeper;
 mod queues;
 mod restore;
 mod shelf;
+mod statements;
 mod waiting;
 
 #[cfg(test)]
