@@ -1,6 +1,7 @@
-//! The ledger's thread: rounds of take, judge, commit, apply, answer.
+//! The ledger's thread: rounds of take, judge, commit, apply, answer. What policy files change is in `policies`.
 
-use std::collections::BTreeSet;
+mod policies;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,19 +10,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::archivist::Desk;
 use super::batches::{Batches, Place};
-use super::restore::fold_again;
 use super::shelf::Shelf;
 use super::statements::Statements;
 use super::waiting::Waiting;
-use super::{
-    AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable, prospect,
-};
+use super::{Command, Config, Observer, Reply, Shared, Unavailable};
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::attribute::{Claim, Judgement, Tentative};
-use crate::engine::event::{Event, PolicyAdopted};
-use crate::engine::fold::{Limits, Plans, State};
+use crate::engine::event::Event;
+use crate::engine::fold::{Limits, State};
 use crate::engine::orders::Ordered;
-use crate::experiment::Experiment;
 use crate::journal::{Storage, Writer};
 use crate::rewards::{Answer, Item};
 
@@ -386,94 +383,6 @@ impl<S: Storage> Keeper<S> {
         self.promised.push(reply);
     }
 
-    fn prospects(&self, experiments: &[Arc<Experiment>]) -> Result<Vec<Prospect>, AdoptError> {
-        let plans: Plans = experiments
-            .iter()
-            .filter_map(|experiment| self.state.incomplete_for(experiment))
-            .flatten()
-            .collect();
-        let again = self.fold_again(&plans);
-        experiments
-            .iter()
-            .map(|experiment| {
-                let refolded = again
-                    .as_ref()
-                    .filter(|_| plans.contains_key(&experiment.id));
-                prospect(refolded.unwrap_or(&self.state), experiment, self.revision)
-            })
-            .collect()
-    }
-
-    /// Folds the journal again for policies that ask for what was not kept; `None` if none does, or if it cannot be read.
-    ///
-    /// Nothing else is journalled meanwhile: it takes about a second for a million events. What waits in the bounded queues stays there.
-    fn fold_again(&self, plans: &Plans) -> Option<State> {
-        if plans.is_empty() {
-            return None;
-        }
-        tracing::info!(
-            experiments = plans.len(),
-            "folding the journal again: a changed policy learns from what was not kept"
-        );
-        let now = self.state.advanced();
-        let storage = self.writer.storage();
-        match fold_again(storage, &self.state, self.limits, now, plans) {
-            Ok(state) => Some(state),
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be folded again: the changed policies start from their priors");
-                None
-            }
-        }
-    }
-
-    /// Makes up for what an adopted policy asks for and was not kept.
-    fn complete(&mut self) {
-        let plans = self.state.incomplete();
-        if let Some(again) = self.fold_again(&plans) {
-            self.state.complete(&plans, again);
-        }
-    }
-
-    /// Writes what is new about the policies. Everything else is durable and applied when this begins.
-    fn adopt(&mut self, adoption: &Adoption, reply: Reply<Result<(), Unavailable>>) {
-        if self.writer.is_failing() {
-            reply.send(Err(Unavailable::Failing)).ok();
-            return;
-        }
-        // Not before what has closed, even if the clock was set back: a replay closes at a retirement what had closed by then.
-        let at = self.clock.now().max(self.state.advanced());
-        let kept: BTreeSet<_> = adoption
-            .experiments
-            .iter()
-            .map(|(experiment, _)| experiment.id)
-            .collect();
-        let retired = self
-            .state
-            .active()
-            .filter(|experiment| !kept.contains(experiment))
-            .map(|experiment| Event::PolicyRetired { at, experiment });
-        let changed = adoption
-            .experiments
-            .iter()
-            .filter(|(experiment, epoch)| {
-                self.state.standing(experiment.id).is_none_or(|standing| {
-                    standing.retired
-                        || standing.epoch != *epoch
-                        || standing.version != experiment.version
-                })
-            })
-            .map(|(experiment, epoch)| adopted(experiment, *epoch, at));
-        let events: Vec<_> = retired
-            .chain(changed)
-            .chain(adoption.allocations.iter().cloned())
-            .collect();
-        self.statements.adopt(&adoption.experiments);
-        self.promise(events, reply);
-        if self.commit() {
-            self.complete();
-        }
-    }
-
     /// Makes what is pending durable, applies it and answers for it. Whether the disk took it.
     fn commit(&mut self) -> bool {
         if self.writer.pending_bytes() > 0 {
@@ -542,8 +451,4 @@ impl<S: Storage> Keeper<S> {
             self.dropped_told = dropped;
         }
     }
-}
-
-fn adopted(experiment: &Experiment, epoch: u16, at: Timestamp) -> Event {
-    Event::PolicyAdopted(Box::new(PolicyAdopted::of(experiment, epoch, at)))
 }
