@@ -54,7 +54,7 @@ pub(super) fn describe(serving: &Serving, admin: &Admin) -> Value {
         "allocation_version": serving.allocation.version,
         "paused": serving.paused,
         "policy": { "kind": experiment.policy.kind(), "floor": experiment.floor, "warm_up": experiment.warm_up, "contextual": serving.allocation.contextual.is_some() },
-        "reward": { "kind": experiment.reward.kind.as_str(), "window_ms": experiment.reward.window },
+        "reward": { "kind": experiment.reward.kind.as_str(), "window_ms": experiment.reward.window, "metric": experiment.reward_metric.as_ref().map(Name::as_str) },
         "baseline": experiment.arms[experiment.baseline].name.as_str(),
         "arms": arms,
         "last_reload": admin.reloads.last(),

@@ -50,6 +50,7 @@ pub(crate) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,

@@ -444,6 +444,8 @@ impl PolicyLine<'_> {
         let version = parse_hex("policy_version", self.policy_version, 12)? as u64;
         let mut policy_version = [0; 6];
         policy_version.copy_from_slice(&version.to_be_bytes()[2..]);
+        let metric = self.reward.metric;
+        let metric = metric.map(|metric| name("reward.metric", metric));
         let policy = PolicyAdopted {
             at: parse_time("at", self.at)?,
             name: name("experiment", self.experiment)?,
@@ -463,6 +465,7 @@ impl PolicyLine<'_> {
                 .map(|item| Ok((arm_id(item.arm_id)?, name("arm", item.arm)?, item.version)))
                 .collect::<Result<_, RecordError>>()?,
             text: Arc::from(self.text),
+            metric: metric.transpose()?,
         };
         memo.adopt(&policy);
         Ok(Event::PolicyAdopted(Box::new(policy)))
@@ -480,6 +483,7 @@ struct RewardRuleItem<'a> {
     learn: &'a str,
     default: Option<f64>,
     on_failure: Option<f64>,
+    metric: Option<&'a str>,
 }
 
 impl RewardRuleItem<'_> {

@@ -24,6 +24,7 @@ mod prepared;
 mod queues;
 mod restore;
 mod shelf;
+mod statements;
 mod waiting;
 
 #[cfg(test)]
