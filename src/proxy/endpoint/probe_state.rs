@@ -84,8 +84,12 @@ fn next(word: u32, passed: bool, rule: &HealthRule) -> (u32, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::upstream::Probe;
 
     const RULE: HealthRule = HealthRule {
+        probe: Probe::Http {
+            path: String::new(),
+        },
         interval: 1000,
         timeout: 100,
         healthy: 2,

@@ -104,6 +104,7 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::upstream::Probe;
 
     const EJECTION: EjectionRule = EjectionRule {
         consecutive_failures: 2,
@@ -115,6 +116,9 @@ mod tests {
         max_share: 1.0,
     };
     const HEALTH: HealthRule = HealthRule {
+        probe: Probe::Http {
+            path: String::new(),
+        },
         interval: 1_000,
         timeout: 100,
         healthy: 1,
