@@ -56,7 +56,11 @@ pub fn replace_text(text: &[u8], pointer: &str, new: &str) -> Option<Vec<u8>> {
     }
     let start = old.as_ptr().addr() - text.as_ptr().addr();
     let new = serde_json::to_string(new).ok()?;
-    Some([&text[..start], new.as_str(), &text[start + old.len()..]].concat().into_bytes())
+    Some(
+        [&text[..start], new.as_str(), &text[start + old.len()..]]
+            .concat()
+            .into_bytes(),
+    )
 }
 
 #[cfg(test)]
@@ -79,9 +83,17 @@ mod tests {
     #[test]
     fn one_text_is_replaced_and_nothing_else() {
         let body = b" {\"a\":[1.0,{\"model\" : \"x\\u0041\"}], \"model\":\"m\" }\n";
-        let at = |pointer| replace_text(body, pointer, "n\"1").map(|text| String::from_utf8(text).unwrap());
-        assert_eq!(at("/model").unwrap(), " {\"a\":[1.0,{\"model\" : \"x\\u0041\"}], \"model\":\"n\\\"1\" }\n");
-        assert_eq!(at("/a/1/model").unwrap(), " {\"a\":[1.0,{\"model\" : \"n\\\"1\"}], \"model\":\"m\" }\n");
+        let at = |pointer| {
+            replace_text(body, pointer, "n\"1").map(|text| String::from_utf8(text).unwrap())
+        };
+        assert_eq!(
+            at("/model").unwrap(),
+            " {\"a\":[1.0,{\"model\" : \"x\\u0041\"}], \"model\":\"n\\\"1\" }\n"
+        );
+        assert_eq!(
+            at("/a/1/model").unwrap(),
+            " {\"a\":[1.0,{\"model\" : \"n\\\"1\"}], \"model\":\"m\" }\n"
+        );
         for pointer in ["/b", "/a", "/a/0", "/a/7", "/model/x", "model"] {
             assert_eq!(at(pointer), None, "{pointer}");
         }

@@ -10,8 +10,8 @@ use crate::engine::event::Event;
 use crate::engine::fold::Allocated;
 use crate::engine::orders::Orders;
 use crate::engine::snapshot::{Allocation, ArmState, Serving, Tally};
-use crate::experiment::Experiment;
 use crate::experiment::id::{ArmId, ExperimentId};
+use crate::experiment::{Arm, Experiment};
 use crate::ledger::{Change, Prospect};
 
 use super::availability::Unavailable;
@@ -443,6 +443,27 @@ fn serving(
         arms,
         paused,
     }
+}
+
+/// How an experiment serves by what was journalled last, whatever its policy would say now. `None` if nothing was, for its epoch.
+pub(super) fn as_journalled(
+    experiment: &Arc<Experiment>,
+    prospect: &Prospect,
+    now: Timestamp,
+) -> Option<Serving> {
+    let standing = prospect.standing.as_ref()?;
+    let last = standing.allocation.as_ref();
+    let last =
+        last.filter(|last| last.epoch == prospect.epoch && standing.version == experiment.version)?;
+    let orders = &standing.orders;
+    let admission = |arm: &Arm| Admission {
+        enabled: !orders.disabled.contains(&arm.id),
+        ..Admission::FULL
+    };
+    let admissions: Vec<_> = experiment.arms.iter().map(admission).collect();
+    let (allotment, arms) = arm_states(experiment, &prospect.tallies, &admissions, now);
+    let contextual = allotment.contextual;
+    Some(serving(experiment, last, contextual, arms, orders.paused))
 }
 
 /// When the past weighs less, so that the allocation is worth a new look.

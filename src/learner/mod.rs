@@ -24,12 +24,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::engine::orders::Order;
 use crate::engine::snapshot::Serving;
 use crate::experiment::Experiment;
 use crate::experiment::id::ExperimentId;
-use crate::ledger::{AdoptError, Adoption, Changes, Handle, Unavailable};
+use crate::ledger::{AdoptError, Adoption, Changes, Handle, Prospect, Unavailable};
 pub use availability::Availability;
 use desk::Desk;
 
@@ -57,6 +57,25 @@ pub struct Published<R> {
 /// Is told after each publication what was published, which experiments changed (indices), and how long ago the oldest
 /// commit was whose effect this is.
 pub type Hook<R> = Box<dyn Fn(&Published<R>, &[usize], Duration) + Send + Sync>;
+
+/// What serves until there is a learner: by what others have journalled, and nothing that would have to be journalled first. `None` if
+/// the journal does not say what to draw from for one of these experiments.
+pub fn provisional<R>(
+    experiments: &[Arc<Experiment>],
+    prospects: &[Prospect],
+    router: Arc<R>,
+    now: Timestamp,
+) -> Option<Published<R>> {
+    let experiments = experiments
+        .iter()
+        .zip(prospects)
+        .map(|(experiment, prospect)| desk::as_journalled(experiment, prospect, now).map(Arc::new))
+        .collect::<Option<_>>()?;
+    Some(Published {
+        router,
+        experiments,
+    })
+}
 
 /// Why a learner did not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,10 +128,26 @@ impl<R: Send + Sync + 'static> Learner<R> {
             router: Arc::clone(&router),
             experiments: Vec::new(),
         };
+        let place = Arc::new(ArcSwap::from_pointee(nothing));
+        Self::start_in(place, ledger, experiments, router, hook)
+    }
+
+    /// As [`Learner::start`], and what serves takes the place of something [`provisional`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start_in(
+        published: Arc<ArcSwap<Published<R>>>,
+        ledger: Handle,
+        experiments: Vec<Arc<Experiment>>,
+        router: Arc<R>,
+        hook: Hook<R>,
+    ) -> Result<Self, StartError> {
         let changes = ledger.changes();
         let called = Arc::default();
         let inner = Arc::new(Inner {
-            published: Arc::new(ArcSwap::from_pointee(nothing)),
+            published,
             availability: Arc::new(Availability::new(Arc::clone(&changes), Arc::clone(&called))),
             changes,
             ledger,

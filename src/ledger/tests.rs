@@ -156,7 +156,7 @@ pub(crate) struct Rig {
     pub(crate) ledger: Option<Ledger>,
     pub(crate) handle: Handle,
     pub(crate) origin: u64,
-    config: Config,
+    pub(crate) config: Config,
 }
 
 impl Rig {

@@ -198,6 +198,11 @@ impl<'c> Source<'c> {
         self.ended
     }
 
+    /// Whether all of it has been read from the connection.
+    pub fn is_read(&self) -> bool {
+        self.ended || matches!(self.body, Body::Memory(_))
+    }
+
     /// Whether nothing of it was handed out that is not still at hand: it can be sent (again).
     pub fn can_rewind(&self) -> bool {
         !self.touched || self.held.is_some() || matches!(self.body, Body::Memory(_))
@@ -427,6 +432,6 @@ impl<'c> Source<'c> {
         if !matches!(self.body, Body::Memory(_)) {
             self.settle();
         }
-        self.ended
+        self.is_read()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::net::TcpStream;
@@ -34,17 +35,23 @@ pub(super) async fn serve(
     worker: Rc<Worker>,
     stream: TcpStream,
     (address, role): (SocketAddr, Role),
-    slot: Slot,
+    _slot: Slot,
 ) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let stream = Stream::Tcp(stream);
+    let Some((stream, is_http2)) = secure(&worker, stream).await else {
+        return;
+    };
     let peer = Peer {
         address,
         role,
-        origin: Origin::new(address, false),
+        origin: Origin::new(address, worker.shared.tls.is_some()),
     };
+    if is_http2 {
+        streams::serve(worker, Rewound::new(Vec::new(), stream), peer).await;
+        return;
+    }
     let wire = Wire::new(stream, &worker.timers);
     let buffer = Buffer::new(&worker.buffers);
     let session = Session {
@@ -56,7 +63,25 @@ pub(super) async fn serve(
     if let Some(rewound) = session.run().await {
         streams::serve(worker, rewound, peer).await;
     }
-    drop(slot);
+}
+
+/// Shakes hands, where this is a TLS listener. Whether the client wants HTTP/2.
+async fn secure(worker: &Worker, stream: TcpStream) -> Option<(Stream, bool)> {
+    let Some(tls) = &worker.shared.tls else {
+        return Some((Stream::Tcp(stream), false));
+    };
+    let patience = Duration::from_millis(worker.shared.settings.limits.header_timeout);
+    let shaken = tokio::time::timeout(patience, tls.acceptor().accept(stream)).await;
+    match shaken.ok()? {
+        Ok(stream) => {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Some((Stream::Client(Box::new(stream)), is_http2))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
 }
 
 /// An HTTP/1.1 connection.

@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 
 use super::body::Source;
 use super::client::Client;
+use super::endpoint::Verdict;
+use super::exchange::is_failure;
 use super::headers::Outgoing;
 use super::router::{Route, RouteArm};
 use super::shadow::Copying;
 use super::upstream::relay::{Bounds, Observer, Parties, Relay, Relayed};
 use super::upstream::{Connection, EndpointState, ForwardError, Link, Opening, Place, choose};
-use super::exchange::is_failure;
-use super::endpoint::Verdict;
 use super::worker::Worker;
 use crate::experiment::upstream::Scheme;
 use crate::http1::head::{Limits, Response};
@@ -76,7 +76,10 @@ impl Forward<'_> {
                 copying,
             };
             let refuses = tries_left > 0 && may_repeat && parties.source.can_rewind();
-            let error = match self.attempt(parties, (refuses, rule.retry.attempts - tries_left)).await {
+            let error = match self
+                .attempt(parties, (refuses, rule.retry.attempts - tries_left))
+                .await
+            {
                 Ok(switched) => return Ok(switched),
                 Err(error) => error,
             };
@@ -87,7 +90,11 @@ impl Forward<'_> {
             // An answer that cannot be read is an answer; and an arm that is slow or full does not want more.
             let worth_it = error.sent_nothing() && error != ForwardError::Overloaded
                 || matches!(error, ForwardError::Closed | ForwardError::Status(_));
-            if !(may_be_sent_again && worth_it && tries_left > 0 && self.route.budget.try_retry(self.worker.timers.now())) {
+            if !(may_be_sent_again
+                && worth_it
+                && tries_left > 0
+                && self.route.budget.try_retry(self.worker.timers.now()))
+            {
                 return Err(Failure {
                     error,
                     may_be_sent_again,
@@ -110,7 +117,9 @@ impl Forward<'_> {
             Ok(_) => Verdict::Success,
         };
         let (now, rule) = (self.worker.timers.now(), &self.route.upstream.ejection);
-        let ejected = state.standing.record(verdict, now, rule, &self.arm.ejections);
+        let ejected = state
+            .standing
+            .record(verdict, now, rule, &self.arm.ejections);
         if let Some(until) = ejected {
             let rest = until.saturating_sub(now);
             tracing::warn!(endpoint = %state.authority, milliseconds = rest, "an endpoint that fails is let rest");
@@ -125,8 +134,13 @@ impl Forward<'_> {
         (refuses, tried): (bool, u32),
     ) -> Result<Option<Box<Connection>>, ForwardError> {
         let at = (self.worker.timers.now(), self.route.upstream.slow_start);
-        let in_flight = choose(&self.arm.endpoints, self.start + u64::from(tried), at, self.is_last_resort)
-            .ok_or(ForwardError::Unavailable)?;
+        let in_flight = choose(
+            &self.arm.endpoints,
+            self.start + u64::from(tried),
+            at,
+            self.is_last_resort,
+        )
+        .ok_or(ForwardError::Unavailable)?;
         let state = in_flight.state;
         let opening = opening(self.worker, self.route);
         let mut link = match self.worker.pool.acquire(state, opening).await {

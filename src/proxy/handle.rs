@@ -63,7 +63,7 @@ pub async fn handle(
         }
         Err(_) if client.has_begun => client.abort(),
         Err(problem) => {
-            if !source.has_ended() {
+            if !source.is_read() {
                 client.close_after();
             }
             if client.answer(problem.into_response()).await.is_err() {
@@ -108,7 +108,7 @@ async fn respond(
     match (api::is_reserved(request.path()), peer.role) {
         (true, Role::Everything | Role::Api) => {
             let answer = api::answer(worker, peer.address, request, source).await?;
-            if !source.has_ended() {
+            if !source.is_read() {
                 client.close_after();
             }
             if client.answer(answer).await.is_err() {
@@ -598,8 +598,9 @@ impl Observer for Served<'_> {
         self.exchange.answered(status);
     }
 
-    fn passes(&mut self, data: &[u8]) {
+    fn passes(&mut self, data: &[u8]) -> bool {
         self.exchange.watch(data);
+        true
     }
 
     fn ended(&mut self) {

@@ -84,7 +84,9 @@ fn tell(route: &Route, serving: &Serving, availability: &Availability, now: u64)
     if states.iter().any(|(_, available, _)| !available) {
         route.is_degraded.store(true, Ordering::Release);
     }
-    let news = states.iter().filter(|(_, available, reach)| reach.note(*available));
+    let news = states
+        .iter()
+        .filter(|(_, available, reach)| reach.note(*available));
     let news: Vec<_> = news.map(|(arm, available, _)| (*arm, *available)).collect();
     for (arm, available) in &news {
         tracing::warn!(experiment = %serving.experiment.name, ?arm, available, "an arm's endpoints");
@@ -251,9 +253,10 @@ impl Observer for Answer {
         self.status = status;
     }
 
-    fn passes(&mut self, data: &[u8]) {
+    fn passes(&mut self, data: &[u8]) -> bool {
         let room = ANSWER - self.body.len().min(ANSWER);
         self.body.extend_from_slice(&data[..data.len().min(room)]);
+        true
     }
 
     fn ended(&mut self) {}

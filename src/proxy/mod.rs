@@ -21,6 +21,7 @@ pub mod shadow;
 pub mod stream;
 pub mod streams;
 pub mod timer;
+pub mod tls;
 pub mod tunnel;
 pub mod unit;
 pub mod upstream;

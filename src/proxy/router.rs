@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicBool;
 use http::HeaderValue;
 use metrics::{Counter, Histogram};
 
+use super::endpoint::{Budget, Ejections};
 use super::headers;
 use super::shadow::RouteShadow;
-use super::endpoint::{Budget, Ejections};
+use super::tls;
 use super::upstream::{ArmLoad, EndpointState, Endpoints};
 use crate::experiment::upstream::{HostRule, PathRewrite, UpstreamRule};
 use crate::experiment::{Experiment, PathRule};
@@ -89,11 +90,15 @@ impl RouteArm {
 
 impl Router {
     /// Compiles `experiments`, which are sorted most specific first. Endpoints that were known before keep their state.
+    ///
+    /// # Errors
+    ///
+    /// A file that TLS to an endpoint needs.
     pub fn build(
         experiments: &[Arc<Experiment>],
         endpoints: &Endpoints,
         metrics: &Metrics,
-    ) -> Self {
+    ) -> Result<Self, tls::Error> {
         let mut router = Self::default();
         for (index, experiment) in experiments.iter().enumerate() {
             let (map, path) = match &experiment.matcher.path {
@@ -103,9 +108,9 @@ impl Router {
             map.entry(path.clone()).or_default().push(index);
             router
                 .routes
-                .push(Route::build(experiment, endpoints, metrics));
+                .push(Route::build(experiment, endpoints, metrics)?);
         }
-        router
+        Ok(router)
     }
 
     /// The index of the experiment that this request belongs to: exact path first, then the longest prefix; among equals
@@ -132,28 +137,33 @@ impl Router {
 }
 
 impl Route {
-    fn build(experiment: &Experiment, endpoints: &Endpoints, metrics: &Metrics) -> Self {
+    fn build(
+        experiment: &Experiment,
+        endpoints: &Endpoints,
+        metrics: &Metrics,
+    ) -> Result<Self, tls::Error> {
         let matcher = &experiment.matcher;
         let name = [("experiment", experiment.name.as_str())];
-        let arms = experiment.arms.iter().map(|arm| RouteArm {
-            endpoints: arm
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoints.state(endpoint, arm.protocol))
-                .collect(),
-            metrics: metrics.arm(&experiment.name, &arm.name),
-            header: headers::value(arm.name.as_str()),
-            host: arm.host.clone(),
-            path: arm.path.clone(),
-            model: arm.model.clone(),
-            load: endpoints.arm(experiment.id, arm.id),
-            ejections: Ejections::new(arm.endpoints.len(), &experiment.upstream.ejection),
+        let arms = experiment.arms.iter().map(|arm| {
+            let tls = &experiment.upstream.tls;
+            let states = arm.endpoints.iter();
+            let states = states.map(|endpoint| endpoints.state(endpoint, arm.protocol, tls));
+            Ok(RouteArm {
+                endpoints: states.collect::<Result<_, _>>()?,
+                metrics: metrics.arm(&experiment.name, &arm.name),
+                header: headers::value(arm.name.as_str()),
+                host: arm.host.clone(),
+                path: arm.path.clone(),
+                model: arm.model.clone(),
+                load: endpoints.arm(experiment.id, arm.id),
+                ejections: Ejections::new(arm.endpoints.len(), &experiment.upstream.ejection),
+            })
         });
-        Self {
+        Ok(Self {
             methods: matcher.methods.clone(),
             host: matcher.host.clone(),
             headers: matcher.headers.clone(),
-            arms: arms.collect(),
+            arms: arms.collect::<Result<_, _>>()?,
             experiment_header: headers::value(experiment.name.as_str()),
             version_header: headers::value(&experiment.version.to_string()),
             shadow: experiment.shadow.as_ref().map(|rule| {
@@ -170,7 +180,7 @@ impl Route {
             // Endpoints may be known from before.
             is_degraded: AtomicBool::new(true),
             upstream: experiment.upstream.clone(),
-        }
+        })
     }
 
     fn matches(&self, request: &Request) -> bool {

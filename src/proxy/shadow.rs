@@ -269,13 +269,15 @@ impl Observer for Answer {
         self.status = Some(status);
     }
 
-    fn passes(&mut self, data: &[u8]) {
+    fn passes(&mut self, data: &[u8]) -> bool {
         self.is_too_long |= self.body.len() + data.len() > self.limit;
         if self.is_too_long {
             self.body = Vec::new();
         } else {
             self.body.extend_from_slice(data);
         }
+        // The rest is of no use to anybody.
+        !self.is_too_long
     }
 
     fn ended(&mut self) {}

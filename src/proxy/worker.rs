@@ -20,6 +20,7 @@ use super::headers::Origin;
 use super::problem::Problem;
 use super::router::Router;
 use super::timer::Timers;
+use super::tls::ServerTls;
 use super::upstream::Pool;
 use super::wire::Buffers;
 use crate::chance::DrawKeys;
@@ -84,6 +85,8 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Requests in flight of all workers.
     pub in_flight: AtomicUsize,
+    /// TLS to clients, if the listener speaks it.
+    pub tls: Option<Arc<ServerTls>>,
     /// When time-outs began to be counted.
     pub started: Stopwatch,
     /// The phase, watched by every connection.

@@ -87,8 +87,8 @@ mod tests {
     use crate::experiment::upstream::Probe;
 
     const RULE: HealthRule = HealthRule {
-        probe: Probe::Http {
-            path: String::new(),
+        probe: Probe::Grpc {
+            service: String::new(),
         },
         interval: 1000,
         timeout: 100,

@@ -116,8 +116,8 @@ mod tests {
         max_share: 1.0,
     };
     const HEALTH: HealthRule = HealthRule {
-        probe: Probe::Http {
-            path: String::new(),
+        probe: Probe::Grpc {
+            service: String::new(),
         },
         interval: 1_000,
         timeout: 100,

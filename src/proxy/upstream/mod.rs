@@ -23,10 +23,11 @@ use super::endpoint::{self, Choice, Reach, Standing};
 use super::shadow::Slots;
 use super::stream::Stream;
 use super::timer::Timers;
+use super::tls::{self, ClientTls, negotiated_http2};
 use super::wire::{Buffer, Buffers, Wire};
 use crate::experiment::Endpoint;
 use crate::experiment::id::{ArmId, ExperimentId};
-use crate::experiment::upstream::{Protocol, Scheme};
+use crate::experiment::upstream::{Protocol, Scheme, TlsRule};
 
 /// An idle connection that was used within so many milliseconds is taken for open without asking the kernel.
 const FRESH: u64 = 100;
@@ -38,6 +39,8 @@ pub struct EndpointState {
     pub endpoint: Endpoint,
     /// What is spoken with it.
     pub protocol: Protocol,
+    /// How it is verified, where it is reached over TLS.
+    tls: Option<ClientTls>,
     /// Its authority.
     pub authority: String,
     /// Requests in flight from all workers.
@@ -55,7 +58,7 @@ pub struct EndpointState {
 /// The registry of what outlives reloads: the same address is the same endpoint, across arms and reloads.
 #[derive(Debug, Default)]
 pub struct Endpoints {
-    states: Mutex<HashMap<(Endpoint, Protocol), Arc<EndpointState>>>,
+    states: Mutex<HashMap<(Endpoint, Protocol, TlsRule), Arc<EndpointState>>>,
     shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
     arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<ArmLoad>>>,
 }
@@ -71,24 +74,44 @@ pub struct ArmLoad {
 
 impl Endpoints {
     /// The state of `endpoint`, new or known. Called when policies are compiled, not by requests.
-    pub fn state(&self, endpoint: &Endpoint, protocol: Protocol) -> Arc<EndpointState> {
+    ///
+    /// # Errors
+    ///
+    /// The files that its TLS needs.
+    pub fn state(
+        &self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        rule: &TlsRule,
+    ) -> Result<Arc<EndpointState>, tls::Error> {
+        let is_tls = endpoint.scheme == Scheme::Https;
+        let rule = if is_tls {
+            rule.clone()
+        } else {
+            TlsRule::default()
+        };
+        // Files may have changed since: they are read, and refused, at each compilation.
+        let tls = is_tls
+            .then(|| ClientTls::new(&rule, protocol))
+            .transpose()?;
         let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let index = known.len();
         let state = known
-            .entry((endpoint.clone(), protocol))
+            .entry((endpoint.clone(), protocol, rule))
             .or_insert_with(|| {
                 Arc::new(EndpointState {
                     endpoint: endpoint.clone(),
                     protocol,
+                    tls,
                     authority: endpoint.to_string(),
                     in_flight: AtomicUsize::new(0),
                     standing: Standing::default(),
-                probed: AtomicU64::new(0),
-                opening: AtomicUsize::new(0),
+                    probed: AtomicU64::new(0),
+                    opening: AtomicUsize::new(0),
                     index,
                 })
             });
-        Arc::clone(state)
+        Ok(Arc::clone(state))
     }
 
     /// What is known of an arm already, or nothing yet. Called when policies are compiled.
@@ -335,7 +358,12 @@ impl Pool {
         stream.set_nodelay(true)?;
         let (stream, is_http2) = match endpoint.scheme {
             Scheme::Http => (Stream::Tcp(stream), protocol == Protocol::Http2),
-            Scheme::Https => return Err(std::io::ErrorKind::Unsupported.into()),
+            Scheme::Https => {
+                let tls = state.tls.as_ref().ok_or(std::io::ErrorKind::Unsupported)?;
+                let stream = tls.connect(stream, &endpoint.host).await?;
+                let is_http2 = negotiated_http2(&stream);
+                (Stream::Endpoint(Box::new(stream)), is_http2)
+            }
         };
         if is_http2 {
             return self.handshake(stream).await.map(Link::Stream);

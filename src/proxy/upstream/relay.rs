@@ -68,8 +68,8 @@ pub trait Observer {
     /// The response's head is there, and will be passed on.
     fn answered(&mut self, status: u16);
 
-    /// A piece of its body passes.
-    fn passes(&mut self, data: &[u8]);
+    /// A piece of its body passes. Whether more is wanted.
+    fn passes(&mut self, data: &[u8]) -> bool;
 
     /// It has ended well. Said before the client can see the last byte, so that a label cannot overtake it.
     fn ended(&mut self);
@@ -302,7 +302,9 @@ impl Relay<'_> {
                     return Err(ForwardError::Broken);
                 }
             };
-            observer.passes(piece.data);
+            if !observer.passes(piece.data) {
+                return Ok(Relayed::Whole { reusable: false });
+            }
             if piece.ended {
                 observer.ended();
             }
