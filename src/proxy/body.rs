@@ -359,9 +359,14 @@ impl<'c> Source<'c> {
             Transport::Stream(Some(departure)) => departure.wait().await,
             Transport::Stream(None) => std::future::pending().await,
             Transport::Wire { wire, buffer } => {
+                // What was written on makes room, unless it may have to be sent again.
+                if self.held.is_none() {
+                    buffer.consume(std::mem::take(&mut self.taken));
+                }
+                let largest = self.taken + FIRST;
                 poll_fn(|context| {
-                    while !buffer.is_full(FIRST) {
-                        let filled = ready!(wire.poll_fill(context, buffer, FIRST));
+                    while !buffer.is_full(largest) {
+                        let filled = ready!(wire.poll_fill(context, buffer, largest));
                         if !matches!(filled, Ok(1..)) {
                             return std::task::Poll::Ready(());
                         }

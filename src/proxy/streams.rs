@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::body::{Departure, Source};
 use super::channel::ChannelBody;
+use super::connection::KEPT;
 use super::client::Client;
 use super::handle::handle;
 use super::problem::Problem;
@@ -135,7 +136,10 @@ async fn respond(
         }
         drop(client);
         drop(open);
-        worker.requests.borrow_mut().push(head);
+        let mut kept = worker.requests.borrow_mut();
+        if kept.len() < KEPT {
+            kept.push(head);
+        }
     });
     let response = receiver.await.ok();
     waiting.0 = None;
