@@ -274,7 +274,8 @@ fn trailers_are_counted() {
 #[test]
 fn a_refused_head_leaves_nothing_that_panics() {
     let mut request = Request::default();
-    let long = "GET http://example.org/a/long/path?with=query HTTP/1.1\r\nhost: example.org\r\n\r\n";
+    let long =
+        "GET http://example.org/a/long/path?with=query HTTP/1.1\r\nhost: example.org\r\n\r\n";
     request.parse(long.as_bytes(), LIMITS).unwrap().unwrap();
     let short = b"G / HTTP/1.1\r\ntransfer-encoding: x\r\n\r\n";
     assert_eq!(request.parse(short, LIMITS), Err(HeadError::Coding));

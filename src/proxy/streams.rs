@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use super::body::{Departure, Source};
 use super::channel::ChannelBody;
-use super::connection::KEPT;
 use super::client::Client;
+use super::connection::KEPT;
 use super::handle::handle;
 use super::problem::Problem;
 use super::stream::Rewound;

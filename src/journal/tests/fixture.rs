@@ -189,6 +189,7 @@ fn version_1_with_own_probabilities_is_read() {
     let storage = FileStorage::existing(remaining_folder());
     let found = scan(&storage, |event| events.push(event)).unwrap();
     assert_eq!(events, remaining::groups().concat());
+    assert!(found.report.is_clean(), "{:?}", found.report);
 }
 
 /// What is looked up in a sealed segment: contexts and a prediction.
@@ -262,6 +263,7 @@ fn version_1_with_own_probabilities_is_what_this_release_writes() {
     assert_eq!(String::from_utf8_lossy(written), frozen);
 }
 
+#[test]
 fn version_1_with_a_metric_is_what_this_release_writes() {
     let [written] = &write_groups(&metric_groups()).contents()[..] else {
         panic!("one segment");
