@@ -3,6 +3,8 @@ use super::field::{Known, known};
 use super::head::{HeadError, Limits, Request, Response};
 use super::*;
 
+mod properties;
+
 const LIMITS: Limits = Limits {
     fields: 120,
     bytes: 8_192,
