@@ -324,6 +324,26 @@ impl Request {
         Ok(())
     }
 
+    /// The method's bytes, as they came.
+    pub fn method_bytes(&self) -> &[u8] {
+        self.method.in_text(&self.fields.text)
+    }
+
+    /// The path's bytes, raw; `/` where an absolute form has none.
+    pub fn path_bytes(&self) -> &[u8] {
+        let path = self.path.in_text(&self.fields.text);
+        if path.is_empty() { b"/" } else { path }
+    }
+
+    /// The query's bytes with its question mark; empty where there is none.
+    pub fn query_bytes(&self) -> &[u8] {
+        let rest = Span {
+            start: self.path.end,
+            end: self.target.end,
+        };
+        rest.in_text(&self.fields.text)
+    }
+
     /// The method, as it came.
     pub fn method(&self) -> &str {
         self.text(self.method)
@@ -368,7 +388,7 @@ impl Request {
     pub fn wants_websocket(&self) -> bool {
         let mut upgrades = self.fields.of(Known::Upgrade);
         !self.is_http_10
-            && self.method() == "GET"
+            && self.method_bytes() == b"GET"
             && self.framing.is_empty()
             && matches!((upgrades.next(), upgrades.next()), (Some(only), None) if only.eq_ignore_ascii_case(b"websocket"))
             && self

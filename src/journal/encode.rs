@@ -3,13 +3,14 @@
 //! Lines name experiments and arms, so that nobody who reads them with `jq` or DuckDB needs a join; the names
 //! come from a [`Directory`]. What replay needs of a decision is in its id alone.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::RECORD_VERSION;
 use super::context::{arm_key, write_context, write_unnamed_key};
 use super::scalar::{TimeWriter, write_decimal, write_hex, write_json};
 use crate::clock::Timestamp;
-use crate::decision_id::Keys;
+use crate::decision_id::{DecisionId, Keys};
 use crate::engine::event::{Event, PolicyAdopted, Rewarded};
 use crate::engine::orders::Ordered;
 use crate::experiment::decision::{Decision, Label, LoggedDecision, Outcome, Shadowed};
@@ -68,16 +69,48 @@ impl Directory {
 /// Writes events as lines.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    keys: Keys,
+    signed: RefCell<Signed>,
     directory: Directory,
     time: TimeWriter,
+}
+
+/// Ids of recent decisions: the outcome of one is written soon after it, and needs not be signed again.
+#[derive(Debug, Clone)]
+struct Signed {
+    keys: Keys,
+    /// By the last digits of the decision's counter.
+    recent: Vec<Option<(Decision, DecisionId)>>,
+}
+
+impl Signed {
+    /// Decisions that are remembered: of one worker, those in flight at a time.
+    const RECENT: usize = 512;
+
+    fn new(keys: Keys) -> Self {
+        Self {
+            keys,
+            recent: vec![None; Self::RECENT],
+        }
+    }
+
+    fn id(&mut self, decision: &Decision) -> DecisionId {
+        let place = &mut self.recent[decision.sequence.counter as usize % Self::RECENT];
+        match place {
+            Some((known, id)) if known == decision => *id,
+            _ => {
+                let id = self.keys.encode(decision);
+                *place = Some((*decision, id));
+                id
+            }
+        }
+    }
 }
 
 impl Encoder {
     /// An encoder that signs decision ids with `keys` and starts with the names in `directory` (from recovery).
     pub fn new(keys: Keys, directory: Directory) -> Self {
         Self {
-            keys,
+            signed: RefCell::new(Signed::new(keys)),
             directory,
             time: TimeWriter::new(),
         }
@@ -254,7 +287,8 @@ impl Encoder {
 
     fn id(&self, line: &mut Vec<u8>, decision: &Decision) {
         push(line, ",\"id\":\"");
-        line.extend_from_slice(self.keys.encode(decision).as_bytes());
+        let id = self.signed.borrow_mut().id(decision);
+        line.extend_from_slice(id.as_bytes());
         push(line, "\"");
     }
 

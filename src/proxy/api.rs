@@ -24,8 +24,8 @@ use crate::rewards::{self, Reference};
 const JSON: &str = "application/json";
 
 /// Whether `path` is ours, whatever the policy files match.
-pub fn is_reserved(path: &str) -> bool {
-    path.starts_with("/-/") || path.starts_with("/ofrep/")
+pub fn is_reserved(path: &[u8]) -> bool {
+    path.starts_with(b"/-/") || path.starts_with(b"/ofrep/")
 }
 
 /// Answers a request to a reserved path.

@@ -117,6 +117,8 @@ pub struct Source<'c> {
     ended: bool,
     /// Whether a piece was handed out.
     touched: bool,
+    /// Whether the client waits to be told that it may send it.
+    is_awaited: bool,
     trailers: Trailers,
     announced: Option<u64>,
 }
@@ -137,6 +139,7 @@ impl<'c> Source<'c> {
             taken: 0,
             ended: announced == Some(0),
             touched: false,
+            is_awaited: false,
             trailers: Trailers::new(),
             announced,
         }
@@ -161,6 +164,7 @@ impl<'c> Source<'c> {
             taken: 0,
             ended,
             touched: false,
+            is_awaited: false,
             trailers: Trailers::new(),
         }
     }
@@ -175,8 +179,16 @@ impl<'c> Source<'c> {
             transport: Transport::Stream(None),
             taken: 0,
             touched: false,
+            is_awaited: false,
             trailers: Trailers::new(),
         }
+    }
+
+    /// The client waits for `100 Continue` before it sends the body.
+    #[must_use]
+    pub fn awaited(mut self, is_awaited: bool) -> Self {
+        self.is_awaited = is_awaited;
+        self
     }
 
     /// The length that the body is said to have.
@@ -200,7 +212,7 @@ impl<'c> Source<'c> {
 
     /// Whether all of it has been read from the connection.
     pub fn is_read(&self) -> bool {
-        self.ended || matches!(self.body, Body::Memory(_))
+        self.ended || self.held.is_some() || matches!(self.body, Body::Memory(_))
     }
 
     /// Whether nothing of it was handed out that is not still at hand: it can be sent (again).
@@ -391,6 +403,13 @@ impl<'c> Source<'c> {
         if self.announced.is_some_and(|length| length > limit as u64) {
             return Ok(None);
         }
+        if let (false, true, Transport::Wire { wire, .. }) =
+            (self.is_at_hand(), self.is_awaited, &self.transport)
+        {
+            // Nobody else will tell the client to go on (RFC 9110 §10.1.1).
+            wire.write(&[b"HTTP/1.1 100 Continue\r\n\r\n"], patience)
+                .await?;
+        }
         let mut whole = Vec::with_capacity(self.announced.unwrap_or(0) as usize);
         while !self.ended {
             let piece = self.next(patience).await?;
@@ -434,6 +453,10 @@ impl<'c> Source<'c> {
 
     /// The exchange is over. Whether the body was read to its end, so that what follows it on the connection is the next message.
     pub fn finish(mut self) -> bool {
+        if let (Some(length), Body::Length(_)) = (self.held, &self.body) {
+            // All of it is at hand, read or not.
+            (self.taken, self.ended) = (length as usize, true);
+        }
         if !matches!(self.body, Body::Memory(_)) {
             self.settle();
         }

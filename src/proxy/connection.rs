@@ -168,8 +168,9 @@ impl Session {
             }
             // A part of that start is no bad request yet.
             let may_be_http2 = is_first && PREFACE.starts_with(data);
-            let may_be_whole = memchr::memmem::find(&data[seen..], b"\r\n\r\n").is_some();
-            if !may_be_http2 && (may_be_whole || data.len() >= 2 * parsed) {
+            let may_be_whole = data.len() >= 2 * parsed
+                || memchr::memmem::find(&data[seen..], b"\r\n\r\n").is_some();
+            if !may_be_http2 && may_be_whole && !data.is_empty() {
                 parsed = data.len();
                 if let Some(length) = request.parse(data, bounds).map_err(refusal)? {
                     self.buffer.consume(length);
@@ -210,11 +211,12 @@ impl Session {
                 &self.wire,
                 &mut out,
                 (request.is_http_10, keeps_alive),
-                request.method() == "HEAD",
+                request.method_bytes() == b"HEAD",
                 limits.progress_timeout,
             );
             let room = limits.header_bytes;
-            let source = Source::wire(&self.wire, &mut self.buffer, request.framing, room);
+            let source = Source::wire(&self.wire, &mut self.buffer, request.framing, room)
+                .awaited(request.expects_continue());
             let whole = handle(&self.worker, &self.peer, request, source, &mut client).await;
             let goes_on = client.has_ended && client.keeps_alive();
             (goes_on, whole, client.has_begun && !client.has_ended)

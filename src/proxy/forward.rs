@@ -58,7 +58,8 @@ impl Forward<'_> {
         copying: &mut Option<Box<Copying>>,
     ) -> Result<Option<Box<Connection>>, Failure> {
         let rule = &self.route.upstream;
-        let may_repeat = rule.retry.idempotent || is_idempotent(self.outgoing.request.method());
+        let may_repeat =
+            rule.retry.idempotent || is_idempotent(self.outgoing.request.method_bytes());
         let mut tries_left = rule.retry.attempts;
         self.route.budget.on_request(self.worker.timers.now());
         let load = &self.arm.load.in_flight;
@@ -218,9 +219,9 @@ impl<'a> Relay<'a> {
 }
 
 /// RFC 9110 §9.2.2.
-fn is_idempotent(method: &str) -> bool {
+fn is_idempotent(method: &[u8]) -> bool {
     matches!(
         method,
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
     )
 }

@@ -105,7 +105,7 @@ async fn respond(
 ) -> Result<Option<Switched>, Problem> {
     let stopwatch = Stopwatch::start();
     vet::request(request)?;
-    match (api::is_reserved(request.path()), peer.role) {
+    match (api::is_reserved(request.path_bytes()), peer.role) {
         (true, Role::Everything | Role::Api) => {
             let answer = api::answer(worker, peer.address, request, source).await?;
             if !source.is_read() {

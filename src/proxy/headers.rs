@@ -92,18 +92,15 @@ impl Outgoing<'_> {
 
     /// Writes the target that the endpoint sees: path and query, the path rewritten by the rule.
     pub fn target(&self, rewrite: Option<&PathRewrite>, out: &mut Vec<u8>) {
-        let path = self.request.path();
-        match rewrite.and_then(|rule| Some((rule, path.strip_prefix(rule.from.as_str())?))) {
+        let path = self.request.path_bytes();
+        match rewrite.and_then(|rule| Some((rule, path.strip_prefix(rule.from.as_bytes())?))) {
             Some((rule, rest)) => {
                 out.extend_from_slice(rule.to.as_bytes());
-                out.extend_from_slice(rest.as_bytes());
+                out.extend_from_slice(rest);
             }
-            None => out.extend_from_slice(path.as_bytes()),
+            None => out.extend_from_slice(path),
         }
-        if let Some(query) = self.request.query() {
-            out.push(b'?');
-            out.extend_from_slice(query.as_bytes());
-        }
+        out.extend_from_slice(self.request.query_bytes());
     }
 
     /// Hands every field but `Host` and what frames the body to `put`.

@@ -4,6 +4,7 @@
 //! The cost of a look-up does not grow with the number of experiments: paths are keys of hash maps.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,14 +21,39 @@ use crate::experiment::{Experiment, PathRule};
 use crate::http1::head::Request;
 use crate::telemetry::metrics::{ArmMetrics, Metrics};
 
+/// Experiments by path. The keys are the policy files', so that a hash that anybody can compute lets nobody make them collide.
+type Paths = HashMap<Box<[u8]>, Vec<usize>, BuildHasherDefault<PathHasher>>;
+
+/// FNV-1a (Fowler, Noll and Vo, 1991): a multiplication a byte, which for short keys is less than a keyed hash needs to begin.
+#[derive(Debug)]
+pub struct PathHasher(u64);
+
+impl Default for PathHasher {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for PathHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Compiled routes, in the order of the published experiments.
 #[derive(Debug, Default)]
 pub struct Router {
     /// One for each published experiment, at the same index.
     pub routes: Vec<Route>,
-    exact: HashMap<String, Vec<usize>>,
+    exact: Paths,
     /// Keys end in `/`.
-    prefixes: HashMap<String, Vec<usize>>,
+    prefixes: Paths,
 }
 
 /// What a request to one experiment needs.
@@ -105,7 +131,7 @@ impl Router {
                 PathRule::Exact(path) => (&mut router.exact, path),
                 PathRule::Prefix(path) => (&mut router.prefixes, path),
             };
-            map.entry(path.clone()).or_default().push(index);
+            map.entry(path.as_bytes().into()).or_default().push(index);
             router
                 .routes
                 .push(Route::build(experiment, endpoints, metrics)?);
@@ -116,7 +142,7 @@ impl Router {
     /// The index of the experiment that this request belongs to: exact path first, then the longest prefix; among equals
     /// the most specific, which comes first.
     pub fn find(&self, request: &Request) -> Option<usize> {
-        let path = request.path();
+        let path = request.path_bytes();
         let first_match = |indices: &Vec<usize>| {
             indices
                 .iter()
@@ -131,8 +157,8 @@ impl Router {
         }
         // `/a/*` does not match `/a/` itself without a segment behind it being empty: the rest may be empty only
         // after the slash.
-        path.rmatch_indices('/')
-            .find_map(|(slash, _)| self.prefixes.get(&path[..=slash]).and_then(first_match))
+        memchr::memrchr_iter(b'/', path)
+            .find_map(|slash| self.prefixes.get(&path[..=slash]).and_then(first_match))
     }
 }
 
@@ -184,7 +210,11 @@ impl Route {
     }
 
     fn matches(&self, request: &Request) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|method| method == request.method()))
+        (self.methods.is_empty()
+            || self
+                .methods
+                .iter()
+                .any(|method| method.as_bytes() == request.method_bytes()))
             && self.host.as_ref().is_none_or(|host| {
                 host_of(request).is_some_and(|given| given.eq_ignore_ascii_case(host.as_bytes()))
             })

@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::stream::Rewound;
 use super::upstream::LocalExecutor;
 use super::worker::{Peer, Phase, Worker};
+use crate::config::settings::Limits;
 use crate::http1::chunked::is_value;
 use crate::http1::field::Known;
 use crate::http1::head::Request;
@@ -121,7 +122,7 @@ async fn respond(
     let departure = Rc::new(Departure::default());
     let mut waiting = Waiting(Some(Rc::clone(&departure)));
     let (sender, receiver) = oneshot::channel();
-    let vetted = convert(&parts, &mut head);
+    let vetted = convert(&parts, &mut head, &worker.shared.settings.limits);
     tokio::task::spawn_local(async move {
         let patience = worker.shared.settings.limits.progress_timeout;
         let to_head = parts.method == http::Method::HEAD;
@@ -147,7 +148,11 @@ async fn respond(
 }
 
 /// The request as HTTP/1.1 would have it (RFC 9113 §8.3.1).
-fn convert(parts: &http::request::Parts, head: &mut Request) -> Result<(), Problem> {
+fn convert(
+    parts: &http::request::Parts,
+    head: &mut Request,
+    limits: &Limits,
+) -> Result<(), Problem> {
     let bad = |detail: &str| Problem::bad_request(detail);
     let target = parts.uri.path_and_query().map_or("", |path| path.as_str());
     if parts.method == http::Method::CONNECT {
@@ -169,6 +174,18 @@ fn convert(parts: &http::request::Parts, head: &mut Request) -> Result<(), Probl
         match name {
             b"host" if head.host() == Some(value) => {}
             b"cookie" => {
+                if head.fields.len() > limits.headers {
+                    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    let detail = "there are too many fields";
+                    return Err(Problem::new(
+                        status,
+                        "Request header fields too large",
+                        detail,
+                    ));
+                }
+                if head.fields.of(Known::ContentLength).count() > 1 {
+                    return Err(bad("content-length must be one decimal number"));
+                }
                 if !cookies.is_empty() {
                     cookies.extend_from_slice(b"; ");
                 }
@@ -176,6 +193,18 @@ fn convert(parts: &http::request::Parts, head: &mut Request) -> Result<(), Probl
             }
             _ => head.fields.push(name, value),
         }
+    }
+    if head.fields.len() > limits.headers {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let detail = "there are too many fields";
+        return Err(Problem::new(
+            status,
+            "Request header fields too large",
+            detail,
+        ));
+    }
+    if head.fields.of(Known::ContentLength).count() > 1 {
+        return Err(bad("content-length must be one decimal number"));
     }
     if !cookies.is_empty() {
         head.fields.push(b"cookie", &cookies);

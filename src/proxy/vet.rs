@@ -6,18 +6,27 @@
 use super::problem::Problem;
 use crate::http1::field::Known;
 use crate::http1::head::Request;
+use crate::http1::tokens;
 use http::StatusCode;
+
+/// Fields that `Connection` may name: each field is looked for among them.
+const MAX_NAMED: usize = 32;
 
 /// Refuses what cannot be forwarded faithfully.
 pub fn request(request: &Request) -> Result<(), Problem> {
-    if request.method() == "CONNECT" {
+    if request.method_bytes() == b"CONNECT" {
         let detail = "CONNECT is not proxied: this is a reverse proxy";
         return Err(
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail).and_close(),
         );
     }
+    let named = request.fields.of(Known::Connection);
+    let named: usize = named.map(|value| tokens::list(value).count()).sum();
+    if named > MAX_NAMED {
+        return Err(Problem::bad_request("connection names too many fields").and_close());
+    }
     host(request)?;
-    path(request.path())
+    path(request.path_bytes())
 }
 
 fn host(request: &Request) -> Result<(), Problem> {
@@ -80,12 +89,14 @@ fn is_host(text: &[u8]) -> bool {
 }
 
 /// No dot segments, encoded ones neither, and no encoded separators: two parties must not read the path differently.
-fn path(path: &str) -> Result<(), Problem> {
-    let bytes = path.as_bytes();
-    // The common path has neither, and is scanned once.
-    if !bytes.contains(&b'%') && !path.contains("/.") && !bytes.contains(&b'\\') {
+fn path(bytes: &[u8]) -> Result<(), Problem> {
+    // The common path has none of them, and is scanned once.
+    if memchr::memchr3(b'%', b'.', b'\\', bytes).is_none() {
         return Ok(());
     }
+    let Ok(path) = std::str::from_utf8(bytes) else {
+        return Err(Problem::bad_request("the path is not ASCII"));
+    };
     let lower = path.to_ascii_lowercase();
     if lower.contains("%2f")
         || lower.contains("%5c")
@@ -142,7 +153,7 @@ mod tests {
             "/...",
             "/v1/m:predict",
         ] {
-            assert!(path(good).is_ok(), "{good}");
+            assert!(path(good.as_bytes()).is_ok(), "{good}");
         }
         for bad in [
             "/a/../b",
@@ -155,7 +166,7 @@ mod tests {
             "/..;x/a",
             "/a\\b",
         ] {
-            assert!(path(bad).is_err(), "{bad}");
+            assert!(path(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

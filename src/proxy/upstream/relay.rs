@@ -351,7 +351,7 @@ impl Relay<'_> {
         (progress, response): (&Progress, &mut Response),
     ) -> Result<(), ForwardError> {
         let request = self.outgoing.request;
-        let to_head = request.method() == "HEAD";
+        let to_head = request.method_bytes() == b"HEAD";
         let mut waits = request.expects_continue();
         let (mut interim, mut limit) = (0, self.bounds.response);
         loop {
@@ -480,7 +480,7 @@ impl Relay<'_> {
     fn wire_head(&self, source: &Source<'_>) -> (Vec<u8>, Form) {
         let request = self.outgoing.request;
         let mut out = Vec::with_capacity(1_024);
-        out.extend_from_slice(request.method().as_bytes());
+        out.extend_from_slice(request.method_bytes());
         out.push(b' ');
         self.outgoing.target(self.path, &mut out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
