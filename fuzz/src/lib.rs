@@ -1,7 +1,6 @@
 //! What must hold of HTTP/1.1 messages, whatever bytes come in. Each check panics where it does not.
 //!
-//! The fuzz targets call these with what the fuzzer makes up; `cargo test --test it fuzz` calls them with made-up messages that are the same at every
-//! run, and needs no nightly toolchain. Not here: sockets and time.
+//! The fuzz targets call these with what the fuzzer makes up. Not here: sockets and time.
 
 use pointsman::config::settings::{Forwarding, ForwardingMode, ForwardingStyle};
 use pointsman::experiment::id::SequenceKey;
