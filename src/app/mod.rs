@@ -194,8 +194,8 @@ impl App {
         let succeeds = matches!(start, Start::Successor(_));
         let begun = match start {
             Start::First(core) => {
-                let started =
-                    start_services(&core).and_then(|services| Ok((services, self.start_workers(ports)?)));
+                let started = start_services(&core)
+                    .and_then(|services| Ok((services, self.start_workers(ports)?)));
                 started.map(|(services, workers)| (core, services, workers))
             }
             Start::Successor(waiting) => match self.succeed(*waiting, ports, signals).await {
@@ -228,7 +228,8 @@ impl App {
         services.close();
         let delay = if successor.is_some() {
             tracing::info!("a successor accepts connections");
-            self.notifier.status("replaced by a successor, finishing requests");
+            self.notifier
+                .status("replaced by a successor, finishing requests");
             stop_admin.send_replace(true);
             Duration::ZERO
         } else {
@@ -254,7 +255,8 @@ impl App {
         let workers = self.start_workers(ports)?;
         waiting.accepting()?;
         self.notifier.succeeds();
-        self.notifier.status("deciding, waiting for the data directory");
+        self.notifier
+            .status("deciding, waiting for the data directory");
         tracing::info!("accepting connections; waiting for the data directory");
         let shared = Arc::clone(&self.state.shared);
         let mut opening = tokio::task::spawn_blocking(move || waiting.open(&shared));

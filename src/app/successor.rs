@@ -20,7 +20,7 @@ use crate::proxy::worker::Shared;
 use crate::secret;
 
 /// How long the old process may take to reload its policies and pass its sockets.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often to say that the old process still has the data directory.
 const REMIND: Duration = Duration::from_mins(1);

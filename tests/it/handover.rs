@@ -162,10 +162,17 @@ fn compare(proxy: &Proxy, seen: &Seen) {
     let counted = seen.counted.lock().unwrap();
     let total: u64 = counted.values().map(|(rewards, _)| rewards).sum();
     proxy.rewards("stars", total as f64);
-    let (rewards, sums) = (proxy.arms("stars", "rewards"), proxy.arms("stars", "reward_sum"));
+    let (rewards, sums) = (
+        proxy.arms("stars", "rewards"),
+        proxy.arms("stars", "reward_sum"),
+    );
     for (index, arm) in ["a", "b"].into_iter().enumerate() {
         let expected = counted.get(arm).copied().unwrap_or_default();
-        assert_eq!((rewards[index], sums[index]), (expected.0 as f64, expected.1), "{arm}");
+        assert_eq!(
+            (rewards[index], sums[index]),
+            (expected.0 as f64, expected.1),
+            "{arm}"
+        );
     }
     let decisions: f64 = eventually("every decision is in the snapshot", || {
         let decisions = proxy.arms("stars", "decisions").iter().sum();
@@ -196,10 +203,19 @@ fn a_running_server_is_replaced_under_load_and_nobody_notices() {
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(700));
             echo(&mut tunnel, b"in flight");
-            let ready = Client::connect(proxy.admin).unwrap().get("/-/ready").unwrap();
-            assert_eq!((ready.status, &ready.json()["journal_writable"]), (200, &json!(false)));
+            let ready = Client::connect(proxy.admin)
+                .unwrap()
+                .get("/-/ready")
+                .unwrap();
+            assert_eq!(
+                (ready.status, &ready.json()["journal_writable"]),
+                (200, &json!(false))
+            );
         }
-        let order = proxy.admin().post("/api/v1/experiments/stars/pause", "").unwrap();
+        let order = proxy
+            .admin()
+            .post("/api/v1/experiments/stars/pause", "")
+            .unwrap();
         assert_eq!((order.status, proxy.reload().status), (503, 503));
         drop(tunnel);
         assert_eq!(proxy.wait(), 0, "{}", proxy.log());
@@ -237,25 +253,24 @@ fn a_successor_with_other_policies_is_refused_and_the_old_process_is_undisturbed
     fs::create_dir(&other).unwrap();
     let text = stars("[policy.thompson]\nfloor = 0.1\n", &[&a]);
     fs::write(other.join("stars.toml"), text).unwrap();
-    let mut command = proxy.command();
-    let output = command.arg("--take-over").arg("--policies").arg(&other).output();
-    let refused = output.unwrap();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    // Given twice: an error of usage. So in a command of its own.
-    assert_eq!(refused.status.code(), Some(64), "{told}");
-    let config = proxy.directory.path().join("pointsman.toml");
-    let refused = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-        .args(["serve", "--take-over", "--config"])
-        .arg(config)
-        .arg("--policies")
-        .arg(&other)
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1), "{told}");
+    let refused = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_pointsman"))
+            .args(["serve", "--take-over", "--config"])
+            .arg(proxy.directory.path().join("pointsman.toml"))
+            .arg("--policies")
+            .arg(&other)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        told
+    };
+    let told = refused();
     assert!(told.contains("serves other policies"), "{told}");
-    // One whose own files are wrong is refused by the process that runs.
+    // And where the running process cannot reload its own.
     proxy.write_policy("broken", "[match]\n");
+    let told = refused();
+    assert!(told.contains("cannot be reloaded"), "{told}");
     let id = proxy.client().post("/v1/stars", "{}").unwrap().decision();
     let body = json!({"decision_id": id, "reward": 1}).to_string();
     assert_eq!(proxy.reward(&body).statuses(), ["accepted"]);
@@ -338,10 +353,7 @@ fn the_service_manager_is_told() {
     manager
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    proxy.environment = vec![
-        ("NOTIFY_SOCKET", path),
-        ("WATCHDOG_USEC", "200000".into()),
-    ];
+    proxy.environment = vec![("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "200000".into())];
     let hear = |wanted: &str| loop {
         let mut bytes = [0; 256];
         let length = manager.recv(&mut bytes).unwrap();
