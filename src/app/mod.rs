@@ -131,11 +131,7 @@ impl App {
     async fn serve(self, mut ports: Ports, start: Start) -> Result<()> {
         let mut signals = Signals::new()?;
         let shared = &self.state.shared;
-        let certificates = shared.tls.as_ref().map(|tls| {
-            let poll = Duration::from_millis(shared.settings.reload.poll);
-            CertificateWatch::start(Arc::clone(tls), poll, &shared.metrics)
-        });
-        let certificates = certificates.transpose()?;
+        let certificates = self.watch_certificates()?;
         let for_successor = ports.share()?;
         let (proxy, admin) = ports.addresses();
         let (stop_admin, stopped) = watch::channel(false);
@@ -180,6 +176,13 @@ impl App {
         lived
     }
 
+    fn watch_certificates(&self) -> Result<Option<CertificateWatch>> {
+        let shared = &self.state.shared;
+        let poll = Duration::from_millis(shared.settings.reload.poll);
+        let start = |tls| CertificateWatch::start(Arc::clone(tls), poll, &shared.metrics);
+        Ok(shared.tls.as_ref().map(start).transpose()?)
+    }
+
     /// Serves until it is told to stop and every request has finished.
     async fn live(
         &self,
@@ -192,28 +195,7 @@ impl App {
         let start_services =
             |core: &Core| Services::start(&self.state, core, for_successor, &self.controls);
         let succeeds = matches!(start, Start::Successor(_));
-        let begun = match start {
-            Start::First(core) => {
-                let started = start_services(&core)
-                    .and_then(|services| Ok((services, self.start_workers(ports)?)));
-                started.map(|(services, workers)| (core, services, workers))
-            }
-            Start::Successor(waiting) => match self.succeed(*waiting, ports, signals).await {
-                Ok((core, workers)) => match start_services(&core) {
-                    Ok(services) => {
-                        // Whatever has changed meanwhile, and whoever has asked for it.
-                        services.reloader.notify();
-                        Ok((core, services, workers))
-                    }
-                    Err(error) => {
-                        let drained = self.drain(Duration::ZERO, signals, workers).await;
-                        core.end();
-                        Err(drained.err().unwrap_or(error))
-                    }
-                },
-                Err(error) => Err(error),
-            },
-        };
+        let begun = self.begin(start, ports, for_successor, signals).await;
         let (core, mut services, workers) = match begun {
             Ok(begun) => begun,
             Err(error) => return (Err(error), None),
@@ -243,6 +225,39 @@ impl App {
             successor,
         };
         (drained, Some(remains))
+    }
+
+    /// Serves, and has all that it takes to go on.
+    async fn begin(
+        &self,
+        start: Start,
+        ports: Ports,
+        for_successor: Listeners,
+        signals: &mut Signals,
+    ) -> Result<(Core, Services, Workers)> {
+        let start_services =
+            |core: &Core| Services::start(&self.state, core, for_successor, &self.controls);
+        let waiting = match start {
+            Start::First(core) => {
+                let services = start_services(&core)?;
+                let workers = self.start_workers(ports)?;
+                return Ok((core, services, workers));
+            }
+            Start::Successor(waiting) => waiting,
+        };
+        let (core, workers) = self.succeed(*waiting, ports, signals).await?;
+        match start_services(&core) {
+            Ok(services) => {
+                // Whatever has changed meanwhile, and whoever has asked for it.
+                services.reloader.notify();
+                Ok((core, services, workers))
+            }
+            Err(error) => {
+                let drained = self.drain(Duration::ZERO, signals, workers).await;
+                core.end();
+                Err(drained.err().unwrap_or(error))
+            }
+        }
     }
 
     /// Serves by what another process has journalled, until the data directory is this one's.
