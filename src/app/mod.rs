@@ -192,8 +192,6 @@ impl App {
         signals: &mut Signals,
         stop_admin: &watch::Sender<bool>,
     ) -> (Result<()>, Option<Remains>) {
-        let start_services =
-            |core: &Core| Services::start(&self.state, core, for_successor, &self.controls);
         let succeeds = matches!(start, Start::Successor(_));
         let begun = self.begin(start, ports, for_successor, signals).await;
         let (core, mut services, workers) = match begun {
