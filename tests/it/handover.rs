@@ -306,6 +306,33 @@ fn a_process_that_is_killed_while_it_is_replaced_is_replaced() {
 }
 
 #[test]
+fn a_successor_that_is_stopped_before_its_time_writes_what_it_has_decided() {
+    let (a, sockets) = (Upstream::json("{}"), echoing());
+    let socket = stars("[policy.fixed]\n", &[&sockets]).replace("/v1/stars", "/v1/socket");
+    let mut proxy = Proxy::start(&[
+        ("stars", &stars("[policy.thompson]\n", &[&a])),
+        ("socket", &socket),
+    ]);
+    let mut tunnel = websocket(proxy.proxy);
+    echo(&mut tunnel, b"open");
+    let (mut child, log) = successor(&proxy, "successor.log");
+    says(&log, "waiting for the data directory");
+    eventually("the old process drains", || {
+        proxy.log().contains("draining").then_some(())
+    });
+    assert_eq!(proxy.client().post("/v1/stars", "{}").unwrap().status, 200);
+    let process = child.id().to_string();
+    Command::new("kill").arg(process).status().unwrap();
+    says(&log, "draining");
+    echo(&mut tunnel, b"still open");
+    drop(tunnel);
+    assert_eq!(proxy.wait(), 0, "{}", proxy.log());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    proxy.run();
+    assert_eq!(proxy.arms("stars", "decisions"), [1.0]);
+}
+
+#[test]
 fn nobody_to_take_over_from_is_an_ordinary_start() {
     let a = Upstream::json("{}");
     let proxy = Proxy::prepare(&[("stars", &stars("[policy.fixed]\n", &[&a]))], "");
