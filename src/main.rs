@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pointsman::cli::run()
+    // First, while there is one thread.
+    pointsman::cli::run(pointsman::handover::inherited())
 }

@@ -53,9 +53,18 @@ impl Reloader {
 
     /// Reloads; `None` when the server is stopping.
     pub async fn reload(&self) -> Option<Outcome> {
+        self.ask()?.await.ok()
+    }
+
+    /// As [`reload`](Self::reload), on a thread that is not a runtime's.
+    pub fn reload_and_wait(&self) -> Option<Outcome> {
+        self.ask()?.blocking_recv().ok()
+    }
+
+    fn ask(&self) -> Option<oneshot::Receiver<Outcome>> {
         let (reply, outcome) = oneshot::channel();
         self.0.send(Request::Reload(Some(reply))).ok()?;
-        outcome.await.ok()
+        Some(outcome)
     }
 }
 
@@ -144,7 +153,7 @@ pub struct Reloading {
     /// Limits for them.
     pub settings: Settings,
     /// Known endpoints.
-    pub endpoints: Endpoints,
+    pub endpoints: Arc<Endpoints>,
     /// Where handles are made.
     pub metrics: Arc<Metrics>,
     /// Who adopts.

@@ -7,7 +7,7 @@ mod experiments;
 mod guard;
 mod orders;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::learner::{Operator, Published};
+use crate::ledger::Unavailable;
 use crate::proxy::router::Router as Routes;
 use crate::proxy::worker::{Phase, Shared};
 use crate::reload::{Reloader, Reloads};
@@ -32,6 +33,13 @@ pub struct Admin {
     pub shared: Arc<Shared>,
     /// The last reload.
     pub reloads: Arc<Reloads>,
+    /// What changes things. A process that takes over has it when the data directory is its own.
+    pub controls: Arc<OnceLock<Controls>>,
+}
+
+/// What the admin API changes things with.
+#[derive(Debug)]
+pub struct Controls {
     /// Where reloads are asked for.
     pub reloader: Reloader,
     /// Where orders are given.
@@ -137,7 +145,10 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn reload(State(admin): State<Admin>) -> Response {
-    match admin.reloader.reload().await {
+    let Some(controls) = admin.controls.get() else {
+        return orders::unavailable(Unavailable::Starting);
+    };
+    match controls.reloader.reload().await {
         Some(Ok(version)) => axum::Json(json!({ "version": version })).into_response(),
         Some(Err(errors)) => {
             let body = json!({

@@ -93,7 +93,10 @@ async fn carry_out(
     let Some(order) = Order::from_word(word, id) else {
         return not_found("the experiment has no arm of this name");
     };
-    let operator = admin.operator.clone();
+    let Some(controls) = admin.controls.get() else {
+        return unavailable(Unavailable::Starting);
+    };
+    let operator = controls.operator.clone();
     let why = reason.clone();
     let given = tokio::task::spawn_blocking(move || operator.order(experiment, order, why));
     match given.await {
@@ -135,10 +138,10 @@ fn not_found(detail: &str) -> Response {
     problem(StatusCode::NOT_FOUND, "Not found", detail)
 }
 
-fn unavailable(why: Unavailable) -> Response {
+pub(super) fn unavailable(why: Unavailable) -> Response {
     let detail = match why {
         Unavailable::Stopping => "the server is stopping",
-        Unavailable::Starting => "the journal is being taken over: give it again",
+        Unavailable::Starting => "the journal is being taken over: try again",
         Unavailable::Failing | Unavailable::Busy => {
             "the journal cannot be written at the moment, and an order holds only when it is in there: give it again"
         }

@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::handover::{self, Listeners};
+
 /// The command line was wrong.
 const USAGE: u8 = 64;
 
@@ -73,10 +75,17 @@ struct ServeArguments {
     /// The data directory; beats `data.dir`.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Take the place of the running server of this data directory, without a refused connection: get its sockets, decide by what
+    /// it has journalled, and take the data directory when it has finished its requests. Starts as usual if none runs.
+    #[arg(long)]
+    take_over: bool,
 }
 
-/// Runs the command that the process was given.
-pub fn run() -> ExitCode {
+/// Sockets that the process was started with, for `serve`.
+type Inherited = Result<Listeners, handover::Error>;
+
+/// Runs the command that the process was given, with the sockets that it was given ([`handover::inherited`]).
+pub fn run(inherited: Result<Listeners, handover::Error>) -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -91,7 +100,7 @@ pub fn run() -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Serve(serve) => serve::run(&serve.config, serve.policies, serve.data),
+        Command::Serve(serve) => serve::run(serve, inherited),
         Command::Check { config, paths } => check::run(&config, &paths),
         Command::Init { directory } => init::run(&directory),
         Command::Simulate(arguments) => simulate::run(&arguments),

@@ -1,19 +1,25 @@
 //! `pointsman serve`: check everything, then run.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::inputs;
+use super::{Inherited, ServeArguments, inputs};
 use crate::app::{self, Plan};
 use crate::telemetry::logs;
 
 /// Runs the server until it is told to stop. With a problem in the settings or policies nothing is started.
-pub(super) fn run(config: &Path, policies: PathBuf, data: Option<PathBuf>) -> Result<ExitCode> {
+pub(super) fn run(arguments: ServeArguments, inherited: Inherited) -> Result<ExitCode> {
+    let ServeArguments {
+        config,
+        policies,
+        data,
+        take_over,
+    } = arguments;
+    let inherited = inherited?;
     let flags = data.map(|data| ("data.dir".to_owned(), data.display().to_string()));
     match inputs::all(
-        config,
+        &config,
         flags.into_iter().collect(),
         std::slice::from_ref(&policies),
     ) {
@@ -24,6 +30,8 @@ pub(super) fn run(config: &Path, policies: PathBuf, data: Option<PathBuf>) -> Re
                 settings,
                 policies,
                 experiments: loaded.experiments,
+                inherited,
+                take_over,
             })?;
             Ok(ExitCode::SUCCESS)
         }

@@ -79,6 +79,12 @@ impl Notifier {
         self.tell(&format!("STATUS={line}"));
     }
 
+    /// This process will be the service when the one that it takes over from ends, which is then no end of the service (needs
+    /// `NotifyAccess=all`).
+    pub fn succeeds(&self) {
+        self.tell(&format!("MAINPID={}", std::process::id()));
+    }
+
     /// This process is the service now, in place of the one that it took over from (needs `NotifyAccess=all`).
     pub fn took_over(&self) {
         self.tell(&format!("MAINPID={}\nREADY=1", std::process::id()));
@@ -137,8 +143,10 @@ mod tests {
         assert!(since.parse::<u64>().unwrap() > 0, "{told}");
         notifier.status("draining\nREADY=1");
         assert_eq!(hear(&manager), "STATUS=draining READY=1");
-        notifier.took_over();
         let own = std::process::id();
+        notifier.succeeds();
+        assert_eq!(hear(&manager), format!("MAINPID={own}"));
+        notifier.took_over();
         assert_eq!(hear(&manager), format!("MAINPID={own}\nREADY=1"));
         notifier.alive();
         assert_eq!(hear(&manager), "WATCHDOG=1");

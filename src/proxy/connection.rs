@@ -148,9 +148,6 @@ impl Session {
             bytes: limits.header_bytes,
         };
         if self.buffer.is_empty() {
-            if self.worker.timers.is_draining() {
-                return Err(NoRequest::End);
-            }
             let patience = if is_first {
                 limits.header_timeout
             } else {

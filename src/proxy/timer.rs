@@ -13,6 +13,10 @@ use crate::clock::Stopwatch;
 /// Time between two looks.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// How long a connection that is idle when the process drains may take to begin a request: a client that has just sent one, or has just
+/// connected, cannot know.
+const LINGER: u64 = 1_000;
+
 /// It did not happen in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
@@ -22,7 +26,7 @@ pub struct Elapsed;
 pub struct Timers {
     started: Stopwatch,
     now: Cell<u64>,
-    /// Whether idle waits are over.
+    /// Whether idle waits end soon.
     is_draining: Cell<bool>,
     slots: RefCell<Vec<Rc<Slot>>>,
 }
@@ -64,7 +68,7 @@ impl Timers {
         }
     }
 
-    /// Ends every idle wait, those to come too.
+    /// Has every idle wait end soon, those to come too.
     pub fn drain(&self) {
         self.is_draining.set(true);
         for slot in &*self.slots.borrow() {
@@ -74,7 +78,7 @@ impl Timers {
         }
     }
 
-    /// Whether idle waits are over.
+    /// Whether idle waits end soon.
     pub fn is_draining(&self) -> bool {
         self.is_draining.get()
     }
@@ -119,15 +123,19 @@ impl Timer {
         self.timers.now()
     }
 
-    /// Like [`Self::within`], and no longer than until the worker drains.
+    /// Like [`Self::within`], and not much longer than until the worker drains: a request that is on its way is still heard.
     pub async fn while_idle<F: Future>(&self, limit: u64, future: F) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
-        let until_drained = poll_fn(|context| match future.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if self.timers.is_draining() => Poll::Ready(Err(Elapsed)),
-            Poll::Pending => Poll::Pending,
+        let until_drained = poll_fn(|context| {
+            let polled = future.as_mut().poll(context);
+            if polled.is_pending() && self.timers.is_draining() {
+                let last = self.timers.now().saturating_add(limit.min(LINGER));
+                let deadline = &self.slot.deadline;
+                deadline.set(deadline.get().min(last));
+            }
+            polled
         });
-        self.within(limit, until_drained).await?
+        self.within(limit, until_drained).await
     }
 
     /// Waits for `future` for at most `limit` milliseconds.
@@ -201,5 +209,30 @@ mod tests {
         assert!(timers.now() >= 20);
         drop(second);
         assert!(timers.slots.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_idle_wait_outlives_the_drain_by_a_moment() {
+        let timers = Rc::new(Timers::new(Stopwatch::start()));
+        let (idle, heard) = (Timer::new(&timers), Timer::new(&timers));
+        let (sender, late) = tokio::sync::oneshot::channel();
+        timers.drain();
+        let talk = async {
+            tokio::time::sleep(TICK).await;
+            sender.send(7).unwrap();
+        };
+        let waited = async {
+            tokio::join!(
+                idle.while_idle(u64::MAX, std::future::pending::<()>()),
+                heard.while_idle(u64::MAX, late),
+                talk
+            )
+        };
+        let waited = tokio::select! {
+            () = timers.run() => None,
+            waited = waited => Some(waited),
+        };
+        assert_eq!(waited, Some((Err(Elapsed), Ok(Ok(7)), ())));
+        assert!((LINGER..3 * LINGER).contains(&timers.now()));
     }
 }

@@ -200,8 +200,8 @@ impl Wire {
         Ok(self.reading.within(patience, filled).await??)
     }
 
-    /// Waits for the first bytes of the next message (or the end), without holding memory for them where the stream allows that; not longer than
-    /// until the worker drains.
+    /// Waits for the first bytes of the next message (or the end), without holding memory for them where the stream allows that; not much
+    /// longer than until the worker drains.
     ///
     /// # Errors
     ///

@@ -262,7 +262,7 @@ async fn tick(worker: Rc<Worker>) {
     worker.timers.run().await;
 }
 
-/// Has idle connections end when the process drains.
+/// Has idle connections end soon when the process drains.
 async fn drain(worker: Rc<Worker>) {
     let mut phase = worker.shared.phase.clone();
     if phase

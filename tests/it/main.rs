@@ -18,6 +18,7 @@ mod decide;
 mod decision_ids;
 mod export;
 mod forward;
+mod handover;
 mod harness;
 mod inspect;
 mod keys;
