@@ -3,11 +3,12 @@
 
     pip install scikit-learn
     cargo build --release
-    python3 benches/classification.py [--binary target/release/pointsman] [--seeds 20] [--synth FILE.csv] [NAME...]
+    python3 benches/classification.py [--binary target/release/pointsman] [--seeds 20] [--synth FILE.csv] [--as-they-are] [NAME...]
 
 Each row of a data set is a decision, each class an arm: the right one earns 1, any other 0. One pass, in an order that depends on the seed; the
 loss is the mean of 1 - reward, exploration included. The references are disjoint linear policies written in NumPy: LinUCB with alpha 0.3 and linear Thompson sampling with v 0.1, refitted every
 round, on features standardised beforehand; on digits, on pixels divided by 16 as they are (`standardize = false`).
+`--as-they-are` keeps the policies from standardising what has been standardised beforehand.
 `synth` is a table of 20 features and five classes; it is not part of scikit-learn, so its file has to be given.
 """
 
@@ -45,7 +46,7 @@ def load(name, synth):
     return [[f"{value:.4f}" for value in row] for row in scaled], list(bunch.target)
 
 
-def write(folder, name, synth):
+def write(folder, name, synth, as_they_are):
     features, labels = load(name, synth)
     columns = [f"x{index}" for index in range(len(features[0]))]
     with open(folder / "data.csv", "w") as file:
@@ -56,7 +57,7 @@ def write(folder, name, synth):
     context = "".join(f'[context.{column}]\nheader = "{column}"\ntype = "number"\n' for column in columns)
     arms = "".join(f'[[arm]]\nname = "class-{label}"\nendpoints = ["http://127.0.0.1:1"]\n' for label in sorted(set(labels), key=str))
     for kind, keys in POLICIES.items():
-        if name == "digits" and kind != "logistic_thompson":
+        if (name == "digits" or as_they_are) and kind != "logistic_thompson":
             keys += "\nstandardize = false"
         text = f'[match]\npath = "/"\n[policy.{kind}]\n{keys}\n{context}[reward]\nkind = "binary"\nwindow = "1m"\n{arms}'
         (folder / f"{kind.replace('_', '-')}.toml").write_text(text)
@@ -69,13 +70,14 @@ def main():
     parser.add_argument("--binary", default="target/release/pointsman")
     parser.add_argument("--seeds", default="20")
     parser.add_argument("--synth")
+    parser.add_argument("--as-they-are", action="store_true")
     options = parser.parse_args()
     binary = str(pathlib.Path(options.binary).resolve())
     print("| data | policy | loss | reference | |\n|---|---|---|---|---|")
     for name in options.names:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
-            rows, columns, classes = write(folder, name, options.synth)
+            rows, columns, classes = write(folder, name, options.synth, options.as_they_are)
             for index, kind in enumerate(POLICIES):
                 command = [binary, "simulate", f"{kind.replace('_', '-')}.toml", "--env", "world.toml", "--publish-every", "1"]
                 command += ["--seeds", options.seeds, "--format", "json"]

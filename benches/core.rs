@@ -68,6 +68,7 @@ fn serving(count: usize) -> Serving {
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,

@@ -153,6 +153,7 @@ fn policy(contextual: bool) -> PolicyAdopted {
         (ArmId::of(&experiment, &arm, ""), arm, String::new())
     };
     PolicyAdopted {
+        metric: None,
         at: Timestamp::from_millis(START),
         experiment: ExperimentId::of(&experiment),
         version: PolicyVersion([1; 6]),

@@ -57,6 +57,7 @@ fn policy() -> PolicyAdopted {
         (ArmId::of(&name, &arm, ""), arm, String::new())
     };
     PolicyAdopted {
+        metric: None,
         at: Timestamp::from_millis(1_795_500_000_000),
         experiment: ExperimentId::of(&name),
         version: PolicyVersion([1; 6]),

@@ -91,6 +91,7 @@ fn experiment() -> Experiment {
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,

@@ -39,6 +39,7 @@ fn policy() -> PolicyAdopted {
         (ArmId::of(&name, &arm, ""), arm, String::new())
     };
     PolicyAdopted {
+        metric: None,
         at: Timestamp::from_millis(START),
         experiment: ExperimentId::of(&name),
         version: PolicyVersion([1; 6]),

@@ -17,15 +17,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin};
-use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{Data, Settings};
+use crate::clock::{Clock, Stopwatch, SystemClock};
+use crate::config::settings::{Data, Settings, Tls};
 use crate::config::watch::Watch;
 use crate::experiment::Experiment;
 use crate::learner::{Learner, Published};
 use crate::ledger::{self, Ledger, Opened, Retention};
 use crate::proxy::router::Router;
+use crate::proxy::tls::watch::Watch as CertificateWatch;
+use crate::proxy::tls::{ClientCertificates, ServerFiles, ServerTls};
 use crate::proxy::upstream::Endpoints;
 use crate::proxy::worker::{self, Phase, Role, Shared};
+use crate::proxy::{self, health};
 use crate::reload::{Reloader, Reloading, Reloads, channel_of_reloads};
 use crate::secret;
 use crate::telemetry::metrics::Metrics;
@@ -165,6 +168,21 @@ struct ReloadParts {
     endpoints: Endpoints,
 }
 
+/// The TLS of the listeners, from the files that the settings name.
+fn server_tls(tls: &Tls) -> Result<Arc<ServerTls>, proxy::tls::Error> {
+    let clients = match (&tls.client_ca, tls.client_required) {
+        (None, _) => ClientCertificates::Ignored,
+        (Some(authorities), true) => ClientCertificates::Required(authorities.clone()),
+        (Some(authorities), false) => ClientCertificates::Optional(authorities.clone()),
+    };
+    let files = ServerFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        clients,
+    };
+    ServerTls::load(files).map(Arc::new)
+}
+
 impl App {
     fn recover(plan: Plan) -> Result<(Self, ReloadParts)> {
         let Plan {
@@ -172,6 +190,8 @@ impl App {
             policies,
             experiments,
         } = plan;
+        // Before the data directory is touched: wrong files cost nothing.
+        let tls = settings.tls.as_ref().map(server_tls).transpose()?;
         let data = &settings.data.dir;
         std::fs::create_dir_all(data)
             .with_context(|| format!("could not make the data directory {}", data.display()))?;
@@ -195,7 +215,7 @@ impl App {
         })?;
         tell_recovery(&opened);
         let endpoints = Endpoints::default();
-        let router = Arc::new(Router::build(&experiments, &endpoints, &metrics));
+        let router = Arc::new(Router::build(&experiments, &endpoints, &metrics)?);
         let reloads = Arc::new(Reloads::started(&experiments, clock.now(), &metrics));
         let hook = {
             let telemetry = Arc::clone(&telemetry);
@@ -221,6 +241,8 @@ impl App {
             clock,
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            started: Stopwatch::start(),
+            tls,
             phase: watched,
             settings,
         });
@@ -251,6 +273,13 @@ impl App {
                 }
             }
         })?;
+        let poll = Duration::from_millis(self.shared.settings.reload.poll);
+        let certificates = self
+            .shared
+            .tls
+            .as_ref()
+            .map(|tls| CertificateWatch::start(Arc::clone(tls), poll, &self.shared.metrics));
+        let certificates = certificates.transpose()?;
         let (stop_admin, stopped) = watch::channel(false);
         ports.admin.set_nonblocking(true)?;
         let admin_listener = TcpListener::from_std(ports.admin)?;
@@ -262,6 +291,7 @@ impl App {
         };
         let admin = admin::serve(admin_state, admin_listener, stopped);
         let workers = self.start_workers(Ports::by_worker(ports.proxy, ports.api))?;
+        let health = self.start_health()?;
         self.announce();
         let life = async {
             self.until_told_to_stop(&mut signals, &reloader).await;
@@ -279,7 +309,10 @@ impl App {
         {
             tracing::debug!("requests to the admin listener are cut");
         }
-        drop(watch);
+        drop((watch, certificates));
+        if health.join().is_err() {
+            tracing::error!("the health thread panicked");
+        }
         reloader.stop();
         self.end(reloading);
         drained
@@ -329,6 +362,14 @@ impl App {
                 .context("could not start a worker thread")
         };
         sets.into_iter().enumerate().map(start).collect()
+    }
+
+    fn start_health(&self) -> Result<JoinHandle<std::io::Result<()>>> {
+        let (shared, availability) = (Arc::clone(&self.shared), self.learner.availability());
+        std::thread::Builder::new()
+            .name("health".into())
+            .spawn(move || health::run(shared, &availability))
+            .context("could not start the health thread")
     }
 
     fn announce(&self) {

@@ -117,3 +117,10 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// The monotonic clock since it was started, in the form that a service manager compares with its own.
+#[cfg(feature = "server")]
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}

@@ -1,6 +1,10 @@
-//! Reading single values out of JSON that somebody else wrote. Not a parser: that is `serde_json`.
+//! Reading (and replacing) single values of JSON that somebody else wrote. Not a parser: that is `serde_json`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::experiment::decision::Label;
 
@@ -30,6 +34,35 @@ pub fn label(value: &Value) -> Option<Label> {
     }
 }
 
+/// The JSON document `text` with the text at `pointer` (RFC 6901, not empty) replaced by `new`, and every other byte as it was. `None` where there
+/// is no text at the pointer, or the document is none.
+pub fn replace_text(text: &[u8], pointer: &str, new: &str) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut value: &RawValue = serde_json::from_str(text).ok()?;
+    for token in pointer.strip_prefix('/')?.split('/') {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        value = if value.get().starts_with('[') {
+            let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
+            items.get(token.parse::<usize>().ok()?).copied()?
+        } else {
+            let mut members: HashMap<Cow<'_, str>, &RawValue> =
+                serde_json::from_str(value.get()).ok()?;
+            members.remove(token.as_str())?
+        };
+    }
+    let old = value.get();
+    if !old.starts_with('"') {
+        return None;
+    }
+    let start = old.as_ptr().addr() - text.as_ptr().addr();
+    let new = serde_json::to_string(new).ok()?;
+    Some(
+        [&text[..start], new.as_str(), &text[start + old.len()..]]
+            .concat()
+            .into_bytes(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +78,25 @@ mod tests {
         assert_eq!(label_at(&value, "/p"), None);
         assert_eq!(label_at(&value, "/p/0"), Some(Label::Number(0.1)));
         assert_eq!(first_value(b"<html>"), None);
+    }
+
+    #[test]
+    fn one_text_is_replaced_and_nothing_else() {
+        let body = b" {\"a\":[1.0,{\"model\" : \"x\\u0041\"}], \"model\":\"m\" }\n";
+        let at = |pointer| {
+            replace_text(body, pointer, "n\"1").map(|text| String::from_utf8(text).unwrap())
+        };
+        assert_eq!(
+            at("/model").unwrap(),
+            " {\"a\":[1.0,{\"model\" : \"x\\u0041\"}], \"model\":\"n\\\"1\" }\n"
+        );
+        assert_eq!(
+            at("/a/1/model").unwrap(),
+            " {\"a\":[1.0,{\"model\" : \"n\\\"1\"}], \"model\":\"m\" }\n"
+        );
+        for pointer in ["/b", "/a", "/a/0", "/a/7", "/model/x", "model"] {
+            assert_eq!(at(pointer), None, "{pointer}");
+        }
+        assert_eq!(replace_text(b"no json", "/model", "x"), None);
     }
 }

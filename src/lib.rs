@@ -13,7 +13,7 @@
 //! | forms that last | [`decision_id`], [`secret`], [`journal`], [`rewards`], [`config`] | the signed token, the secret file, the append-only record, what clients post, what people write |
 //! | offline | [`simulate`], [`mod@inspect`], [`mod@verify`], [`mod@export`] | the engine against a world that is made up; one decision of the journal, checked; all of it, checked; its decisions as rows |
 //! | — | — | — |
-//! | services | `ledger`, `learner` | the threads that record and learn |
+//! | services | `ledger`, `learner`, `handover` | the threads that record and learn; how one process takes the place of another |
 //! | faces | `telemetry`, `proxy`, `reload`, `admin` | what the world sees |
 //! | wiring | `app`, `cli` | from arguments to a running server |
 //!
@@ -62,6 +62,8 @@ pub mod document;
 pub mod engine;
 pub mod experiment;
 pub mod export;
+#[cfg(feature = "server")]
+pub mod handover;
 #[cfg(feature = "server")]
 pub mod http1;
 pub mod inspect;

@@ -202,7 +202,8 @@ impl Reloading {
         if version == self.reloads.last().version {
             return Ok(version);
         }
-        let router = Router::build(&loaded.experiments, &self.endpoints, &self.metrics);
+        let router = Router::build(&loaded.experiments, &self.endpoints, &self.metrics)
+            .map_err(|error| vec![error.to_string()])?;
         self.learner
             .adopt(loaded.experiments, Arc::new(router))
             .map_err(|error| {

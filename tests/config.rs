@@ -691,6 +691,27 @@ fn a_key_is_the_header_that_the_file_names() {
 }
 
 #[test]
+fn the_reward_may_be_a_metric() {
+    let named = |metric: &str| {
+        let text = format!("[reward]\nmetric = \"{metric}\"\n");
+        GOOD.replace("[reward]\n", &text)
+    };
+    let experiment = compiled(&named("revenue"));
+    let metric = experiment.reward_metric.as_ref().map(ToString::to_string);
+    assert_eq!(metric.as_deref(), Some("revenue"));
+    // Rewards mean another thing then.
+    let before = compiled(GOOD).reward_meaning();
+    assert_eq!(
+        experiment.reward_meaning(),
+        format!("{before} metric revenue")
+    );
+    let told = |text: &str| problems(&[("good", text)]).join("\n");
+    assert!(told(&named("in euros")).contains("`metric` is no name"));
+    let labelled = named("revenue") + "[label]\nprediction = \"/x\"\n";
+    assert!(told(&labelled).contains("the reward is their score, and not a metric"));
+}
+
+#[test]
 fn all_mistakes_of_all_files_are_told_at_once() {
     let bad = GOOD
         .replace("binary", "binry")

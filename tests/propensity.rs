@@ -20,7 +20,7 @@ use pointsman::chance::{DrawKeys, unit_interval};
 use pointsman::clock::Timestamp;
 use pointsman::config::compile::{Source, compile};
 use pointsman::config::settings;
-use pointsman::engine::allocate::{Candidate, Rules, allocate, arm_states};
+use pointsman::engine::allocate::{Admission, Candidate, Rules, allocate, arm_states};
 use pointsman::engine::contextual::Workspace;
 use pointsman::engine::decide::decide;
 use pointsman::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
@@ -151,7 +151,11 @@ impl World {
             .iter()
             .map(|arm| self.state.tally(self.experiment.id, arm.id))
             .collect();
-        let (allotment, arms) = arm_states(&self.experiment, &tallies, &enabled, now);
+        let admissions = enabled.map(|enabled| Admission {
+            enabled,
+            ..Admission::FULL
+        });
+        let (allotment, arms) = arm_states(&self.experiment, &tallies, &admissions, now);
         let probabilities = allotment.probabilities;
         let floor = self.experiment.floor;
         for (probability, enabled) in probabilities.iter().zip(enabled) {

@@ -54,7 +54,7 @@ pub(super) fn describe(serving: &Serving, admin: &Admin) -> Value {
         "allocation_version": serving.allocation.version,
         "paused": serving.paused,
         "policy": { "kind": experiment.policy.kind(), "floor": experiment.floor, "warm_up": experiment.warm_up, "contextual": serving.allocation.contextual.is_some() },
-        "reward": { "kind": experiment.reward.kind.as_str(), "window_ms": experiment.reward.window },
+        "reward": { "kind": experiment.reward.kind.as_str(), "window_ms": experiment.reward.window, "metric": experiment.reward_metric.as_ref().map(Name::as_str) },
         "baseline": experiment.arms[experiment.baseline].name.as_str(),
         "arms": arms,
         "last_reload": admin.reloads.last(),
@@ -85,8 +85,7 @@ fn describe_arm(serving: &Serving, index: usize) -> Value {
         "metrics": describe_measures(&state.tally.measures),
         "metrics_not_summed": state.tally.measures.unsummed(),
         "enabled": state.enabled,
-        // Endpoints are not probed yet: an arm counts as healthy until it is taken out.
-        "healthy": true,
+        "healthy": state.healthy,
     });
     let shadow = &state.tally.shadow;
     if *shadow != ShadowTally::default() {

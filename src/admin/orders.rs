@@ -138,6 +138,7 @@ fn not_found(detail: &str) -> Response {
 fn unavailable(why: Unavailable) -> Response {
     let detail = match why {
         Unavailable::Stopping => "the server is stopping",
+        Unavailable::Starting => "the journal is being taken over: give it again",
         Unavailable::Failing | Unavailable::Busy => {
             "the journal cannot be written at the moment, and an order holds only when it is in there: give it again"
         }

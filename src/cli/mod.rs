@@ -103,14 +103,49 @@ pub fn run() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            tell(&format!("error: {error:#}"));
+            tell(&format!("error: {}", in_words(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, but for those that its own message already tells.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words.push_str(": ");
+            words.push_str(&cause);
+        }
+    }
+    words
 }
 
 /// A line for people on standard error.
 fn tell(line: &str) {
     // A closed standard error has no reader to disappoint.
     drop(writeln!(io::stderr(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot lock data: {source}; is it mounted?")]
+    struct Lock {
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = io::Error::other("read-only file system");
+        let error = anyhow::Error::from(Lock { source });
+        let told = "cannot lock data: read-only file system; is it mounted?";
+        assert_eq!(in_words(&error), told);
+        let error = Err::<(), _>(error).context("cannot start").unwrap_err();
+        assert_eq!(in_words(&error), format!("cannot start: {told}"));
+    }
 }

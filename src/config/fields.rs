@@ -288,6 +288,11 @@ const REWARD: &[Field] = &[
         "Credited to a decision whose arm failed to answer. Without it such decisions are ignored.",
     ),
     off(
+        "metric",
+        Kind::Text,
+        "The reward is what is posted as this \"metric\"; a reward without a metric is refused then. Other metrics are recorded and reported, and never learned from. Without it the reward is what is posted without a metric.",
+    ),
+    off(
         "key",
         Kind::Table(REWARD_KEY),
         "Lets clients post rewards by a key of their own instead of the decision id, until the window has closed and ten minutes more: {\"experiment\", \"key\", \"reward\"}. Needs auth.client_token. A key that several decisions have names none of them.",

@@ -1,6 +1,6 @@
 //! From evidence to an allocation: the one place where exclusions, warm-up and floor are applied.
 //!
-//! In this order: the eligible arms (enabled, and of positive weight); the policy's π over those that are warm, with the cold
+//! In this order: the eligible arms (enabled, healthy, and of positive weight); the policy's π over those that are warm, with the cold
 //! ones taking their weights' share together; the floor, mixed in additively: p = f + (1 − K f) π with K = eligible arms
 //! (clipping and renormalising would push arms below the floor again). Pure: what is drawn from is what is computed here.
 
@@ -41,6 +41,23 @@ impl<'a> Rules<'a> {
             warm_up: experiment.warm_up,
         }
     }
+}
+
+/// What lets an arm be drawn, besides its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// No operator has taken it out.
+    pub enabled: bool,
+    /// One of its endpoints is available.
+    pub healthy: bool,
+}
+
+impl Admission {
+    /// Nothing keeps the arm out.
+    pub const FULL: Self = Self {
+        enabled: true,
+        healthy: true,
+    };
 }
 
 /// An arm that may or may not be drawn.
@@ -310,30 +327,35 @@ fn evidence(
     evidence
 }
 
-/// What is drawn from in an experiment, and the state of its arms, for a snapshot at `now`. `tallies` and `enabled` are in the
+/// What is drawn from in an experiment, and the state of its arms, for a snapshot at `now`. `tallies` and `admissions` are in the
 /// experiment's order of arms.
 pub fn arm_states(
     experiment: &Experiment,
     tallies: &[Tally],
-    enabled: &[bool],
+    admissions: &[Admission],
     now: Timestamp,
 ) -> (Allotment, Vec<ArmState>) {
-    let candidates = candidates(experiment, tallies, enabled, now);
+    let open = |admission: &Admission| admission.enabled && admission.healthy;
+    let open: Vec<bool> = admissions.iter().map(open).collect();
+    let candidates = candidates(experiment, tallies, &open, now);
     let allotment = allocate(&Rules::of(experiment), &candidates);
     let goal = experiment.reward.goal;
     let best = allotment
         .probability_best
         .clone()
         .unwrap_or_else(|| probability_best(&candidates, &allotment.posteriors, goal));
-    let states = candidates
+    let states = experiment
+        .arms
         .iter()
+        .zip(admissions)
         .zip(tallies)
         .zip(allotment.posteriors.iter().zip(&best))
-        .map(|((candidate, tally), (posterior, best))| ArmState {
+        .map(|(((arm, admission), tally), (posterior, best))| ArmState {
             tally: tally.clone(),
             posterior: *posterior,
             probability_best: *best,
-            enabled: candidate.eligible(),
+            enabled: admission.enabled && arm.weight > 0.0,
+            healthy: admission.healthy,
         })
         .collect();
     (allotment, states)

@@ -242,7 +242,7 @@ impl State {
     }
 
     /// The history in which a decision of the current epoch counts while its policy file is in force and its arm has not begun anew.
-    fn current(&self, decision: &Decision) -> Option<&History> {
+    pub(super) fn current(&self, decision: &Decision) -> Option<&History> {
         self.experiments
             .get(&decision.experiment)
             .filter(|history| !history.retired && history.epoch == decision.epoch)

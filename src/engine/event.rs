@@ -109,6 +109,9 @@ pub struct PolicyAdopted {
     /// The file's text. Not in a checkpoint: the fold has no use for it.
     #[serde(skip)]
     pub text: Arc<str>,
+    /// The metric that the reward is posted as. Last, because older checkpoints end before it.
+    #[serde(default)]
+    pub metric: Option<Name>,
 }
 
 impl PolicyAdopted {
@@ -133,6 +136,7 @@ impl PolicyAdopted {
                 .map(|arm| (arm.id, arm.name.clone(), arm.version.clone()))
                 .collect(),
             text: Arc::clone(&experiment.text),
+            metric: experiment.reward_metric.clone(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! An experiment for the engine's own tests.
+//! An experiment for tests.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::experiment::{Arm, Experiment, Matcher, PathRule, UpstreamRule};
 use crate::policy::Policy;
 
 /// An experiment with an arm for each weight.
-pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment {
+pub(crate) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment {
     let name = Name::new("fixture").unwrap();
     let arm = |(index, weight): (usize, &f64)| {
         let arm = Name::new(&format!("arm-{index}")).unwrap();
@@ -50,6 +50,7 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,
@@ -65,7 +66,7 @@ pub(super) fn experiment(policy: Arc<dyn Policy>, weights: &[f64]) -> Experiment
 }
 
 /// That experiment, serving this allocation.
-pub(super) fn serving(experiment: Experiment, probabilities: Vec<f64>) -> Serving {
+pub(crate) fn serving(experiment: Experiment, probabilities: Vec<f64>) -> Serving {
     Serving {
         experiment: Arc::new(experiment),
         epoch: 0,

@@ -76,6 +76,9 @@ pub(super) struct History {
     pub(super) incomplete: bool,
     arms: BTreeMap<ArmId, Earned>,
     pub(super) allocation: Option<Allocated>,
+    /// The metric that the reward is posted as. Last, because older checkpoints end before it.
+    #[serde(default)]
+    pub(super) metric: Option<Name>,
 }
 
 /// What an arm has earned in the current epoch; default credits apart, because their value is the epoch's.
@@ -103,6 +106,7 @@ impl History {
         self.meaning.clone_from(&adopted.reward_meaning);
         self.rule = adopted.reward;
         self.label.clone_from(&adopted.label);
+        self.metric.clone_from(&adopted.metric);
         self.versions.insert(adopted.version, adopted.reward);
         if let Some(terms) = adopted.shadow {
             self.shadowing.insert(adopted.version, terms);
@@ -146,8 +150,8 @@ impl History {
     pub(super) fn decided(&mut self, logged: &LoggedDecision, advanced: Timestamp, limit: usize) {
         let decision = &logged.decision;
         self.arms.entry(decision.arm).or_default().decisions += 1;
-        if let Some(logged) = &logged.context {
-            self.remember(decision, &logged.context, limit);
+        if let Some(context) = logged.context.as_ref().and_then(|logged| logged.found()) {
+            self.remember(decision, context, limit);
             if self.retired {
                 self.contexts.waive_one(decision);
             }
@@ -275,6 +279,7 @@ impl History {
             incomplete: false,
             arms: BTreeMap::new(),
             allocation: None,
+            metric: None,
         }
     }
 

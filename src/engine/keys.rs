@@ -208,16 +208,46 @@ impl FreshKeys {
 }
 
 impl State {
-    /// Finds the decision that a claim is for.
+    /// Finds the decision that a claim is for, and whether it is the reward.
     ///
     /// # Errors
     ///
-    /// Why its key names no decision; the claim is invalid.
+    /// Why its key names no decision, or that it lacks its metric; the claim is invalid.
     pub fn resolve(&self, tentative: &Tentative, claim: Claim<Subject>) -> Result<Claim, String> {
-        let (experiment, key) = match claim.decision {
-            Subject::Decision(decision) => return Ok(claim.of(decision)),
-            Subject::Key(experiment, key) => (experiment, key),
+        let decision = match claim.decision {
+            Subject::Decision(decision) => decision,
+            Subject::Key(experiment, key) => self.by_key(tentative, experiment, key)?,
         };
+        self.meant(claim.of(decision))
+    }
+
+    /// What is posted as the metric that the policy file names is the reward.
+    fn meant(&self, claim: Claim) -> Result<Claim, String> {
+        let history = self.current(&claim.decision);
+        let Some((history, wanted)) =
+            history.and_then(|history| Some((history, history.metric.as_ref()?)))
+        else {
+            return Ok(claim);
+        };
+        match &claim.metric {
+            None => Err(format!(
+                "experiment {} learns from the metric {wanted}: say which metric this is, as in \"metric\": \"{wanted}\"",
+                history.name
+            )),
+            Some(metric) if metric == wanted => Ok(Claim {
+                metric: None,
+                ..claim
+            }),
+            Some(_) => Ok(claim),
+        }
+    }
+
+    fn by_key(
+        &self,
+        tentative: &Tentative,
+        experiment: ExperimentId,
+        key: KeyHash,
+    ) -> Result<Decision, String> {
         let Some(history) = self.experiments.get(&experiment) else {
             return Err("there is no experiment of this name".to_owned());
         };
@@ -228,7 +258,7 @@ impl State {
             .chain(fresh.into_iter().flatten().copied())
             .filter(|decision| !tentative.keys.replaced.contains(&decision.sequence));
         match (decisions.next(), decisions.next()) {
-            (Some(decision), None) => Ok(claim.of(decision)),
+            (Some(decision), None) => Ok(decision),
             (None, _) => Err(history.keys.unknown(&history.name, self.limits.keys)),
             (Some(_), Some(_)) => Err(format!(
                 "experiment {} has several decisions with this key, so it is not known which one is meant: post this reward by \"decision_id\", and give each request a key of its own",

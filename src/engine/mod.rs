@@ -22,4 +22,4 @@ mod shadows;
 pub mod snapshot;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -47,6 +47,8 @@ pub struct ArmState {
     pub probability_best: f64,
     /// Whether the file and the operator let it be drawn.
     pub enabled: bool,
+    /// Whether one of its endpoints is available, so that it can be drawn.
+    pub healthy: bool,
 }
 
 /// What an arm has earned in an epoch. Additive.

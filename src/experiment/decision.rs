@@ -1,6 +1,7 @@
 //! One draw and what it carries.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +99,7 @@ pub struct LoggedDecision {
     pub allocation_version: u64,
     /// For a fallback: the decision whose arm failed.
     pub instead_of: Option<SequenceKey>,
-    /// Where the policy file has `[context]`.
+    /// Where the policy file has `[context]`, or the decision was not drawn from what its allocation says.
     pub context: Option<Box<LoggedContext>>,
     /// The client's own key, where the policy file has `key` in `[reward]` and the request had one.
     pub key: Option<KeyHash>,
@@ -107,10 +108,36 @@ pub struct LoggedDecision {
 /// What a decision was made upon besides the arms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoggedContext {
-    /// What was found in the request.
+    /// What was found in the request; without names where the policy file asks for nothing. To be read through
+    /// [`LoggedContext::found`].
     pub context: Context,
-    /// What was drawn from, floor included, where that depends on the context; else empty.
+    /// What was drawn from, floor included, where that depends on the context, or an arm that the allocation draws was not
+    /// available; else empty.
     pub probabilities: Vec<(ArmId, f64)>,
+}
+
+impl LoggedContext {
+    /// What is to be kept of a decision that was made upon `context` and drawn from `probabilities` of its own; nothing if
+    /// it had neither.
+    pub fn of(context: Option<Context>, probabilities: Vec<(ArmId, f64)>) -> Option<Box<Self>> {
+        if context.is_none() && probabilities.is_empty() {
+            return None;
+        }
+        let nothing = || Context {
+            names: Arc::from([]),
+            values: Box::from([]),
+        };
+        Some(Box::new(Self {
+            context: context.unwrap_or_else(nothing),
+            probabilities,
+        }))
+    }
+
+    /// What was found in the request; `None` where there was nothing to look for.
+    pub fn found(&self) -> Option<&Context> {
+        let nothing = self.context.names.is_empty() && !self.probabilities.is_empty();
+        (!nothing).then_some(&self.context)
+    }
 }
 
 /// How the exchange with an arm ended.

@@ -44,6 +44,8 @@ pub struct Experiment {
     pub unit: Option<UnitRule>,
     /// What a reward is.
     pub reward: RewardRule,
+    /// The metric that the reward is posted as; `None`: what is posted without a metric.
+    pub reward_metric: Option<Name>,
     /// The request header (lower case) with the client's own key for a decision, by which it may post rewards.
     pub reward_key: Option<String>,
     /// How a posted label becomes a reward.
@@ -86,6 +88,9 @@ impl Experiment {
         }
         if let Some(label) = &self.label {
             meaning.push_str(&format!(" label {} {}", label.prediction, label.compare));
+        }
+        if let Some(metric) = &self.reward_metric {
+            meaning.push_str(&format!(" metric {metric}"));
         }
         meaning
     }

@@ -195,3 +195,72 @@ impl LabelRule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(compare: Compare, kind: RewardKind, prediction: &Label, label: &Label) -> Option<f64> {
+        let rule = LabelRule {
+            prediction: "/label".to_owned(),
+            compare,
+        };
+        rule.score(kind, prediction, label)
+    }
+
+    fn text(text: &str) -> Label {
+        Label::Text(text.into())
+    }
+
+    #[test]
+    fn equals_compares_numbers_as_numbers_and_never_across_kinds() {
+        let equals = |prediction: &Label, label: &Label| {
+            score(Compare::Equals, RewardKind::Binary, prediction, label)
+        };
+        for (prediction, label, wanted) in [
+            (Label::Number(5.0), Label::Number(5.0), 1.0),
+            (Label::Number(0.0), Label::Number(-0.0), 1.0),
+            (Label::Number(5.0), Label::Number(4.0), 0.0),
+            (text("spam"), text("spam"), 1.0),
+            (text("spam"), text("Spam"), 0.0),
+            (Label::Boolean(true), Label::Boolean(true), 1.0),
+            (Label::Number(5.0), text("5"), 0.0),
+            (Label::Number(1.0), Label::Boolean(true), 0.0),
+        ] {
+            let what = format!("{prediction:?} {label:?}");
+            assert_eq!(equals(&prediction, &label), Some(wanted), "{what}");
+        }
+    }
+
+    #[test]
+    fn within_takes_its_bound_and_needs_numbers() {
+        let within = |prediction: &Label, label: &Label| {
+            score(Compare::Within(1.0), RewardKind::Binary, prediction, label)
+        };
+        for (label, wanted) in [(4.0, 1.0), (5.0, 1.0), (3.0, 1.0), (5.25, 0.0), (2.0, 0.0)] {
+            let scored = within(&Label::Number(4.0), &Label::Number(label));
+            assert_eq!(scored, Some(wanted), "{label}");
+        }
+        assert_eq!(within(&Label::Number(4.0), &text("4")), None);
+        assert_eq!(within(&Label::Boolean(true), &Label::Number(1.0)), None);
+    }
+
+    #[test]
+    fn an_absolute_error_counts_down_from_the_greatest_reward_to_the_least() {
+        let stars = RewardKind::Bounded { min: 1.0, max: 5.0 };
+        let error = |prediction: &Label, label: &Label| {
+            score(Compare::AbsoluteError, stars, prediction, label)
+        };
+        for (prediction, label, wanted) in [
+            (4.0, 4.0, 5.0),
+            (4.0, 2.5, 3.5),
+            (2.5, 4.0, 3.5),
+            (1.0, 5.0, 1.0),
+            (-100.0, 5.0, 1.0),
+        ] {
+            let scored = error(&Label::Number(prediction), &Label::Number(label));
+            assert_eq!(scored, Some(wanted), "{prediction} {label}");
+        }
+        assert_eq!(error(&text("4"), &Label::Number(4.0)), None);
+    }
+}

@@ -142,8 +142,7 @@ pub(super) const COLUMNS: [(&str, Kind); 22] = [
 impl<'a> Row<'a> {
     /// The context, if there is one.
     pub fn context(&self) -> Option<&'a Context> {
-        let context = self.logged.context.as_ref()?;
-        Some(&context.context)
+        self.logged.context.as_ref()?.found()
     }
 
     /// The values of [`COLUMNS`].

@@ -72,6 +72,7 @@ fn features() -> Arc<ContextRule> {
 fn policy(experiment: &str, reward: RewardRule, context: bool) -> PolicyAdopted {
     let experiment = name(experiment);
     PolicyAdopted {
+        metric: None,
         at: at(0),
         experiment: ExperimentId::of(&experiment),
         version: VERSION,

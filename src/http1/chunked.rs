@@ -6,6 +6,9 @@ use super::field::is_forbidden_trailer;
 /// Longest line of a chunk: its size and its extensions.
 const MAX_LINE: usize = 1_024;
 
+/// Most trailers of a body, those included that are not passed on.
+const MAX_TRAILERS: usize = 100;
+
 /// Trailers, by name and value.
 pub type Trailers = Vec<(Box<[u8]>, Box<[u8]>)>;
 
@@ -18,7 +21,7 @@ pub enum ChunkError {
     /// A trailer.
     #[error("a trailer is malformed")]
     Trailer,
-    /// More bytes of trailers than the limit.
+    /// More trailers, or more bytes of them, than the limit.
     #[error("the trailers are too long")]
     TrailersTooLong,
 }
@@ -63,7 +66,9 @@ enum State {
 pub struct Decoder {
     state: State,
     trailers: Trailers,
-    /// Bytes that trailers may still have.
+    /// Trailers that may still come.
+    places: usize,
+    /// Bytes that they may still have.
     room: usize,
 }
 
@@ -73,6 +78,7 @@ impl Decoder {
         Self {
             state: State::Size,
             trailers: Vec::new(),
+            places: MAX_TRAILERS,
             room,
         }
     }
@@ -138,8 +144,10 @@ impl Decoder {
     }
 
     fn trailer(&mut self, line: &[u8]) -> Result<(), ChunkError> {
+        let places = self.places.checked_sub(1);
+        self.places = places.ok_or(ChunkError::TrailersTooLong)?;
         let colon = memchr::memchr(b':', line).ok_or(ChunkError::Trailer)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
         if !is_name(name) || !is_value(value) {
             return Err(ChunkError::Trailer);
         }
@@ -211,6 +219,14 @@ fn size(line: &[u8]) -> Result<u64, ChunkError> {
     Ok(digits
         .iter()
         .fold(0, |value, byte| (value << 4) | digit(byte)))
+}
+
+/// Without the spaces and tabs around it. Other white space does not belong there: a carriage return that does not end a line, for one.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// A token (RFC 9110 §5.6.2).

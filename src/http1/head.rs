@@ -77,11 +77,11 @@ pub struct Fields {
 
 impl Fields {
     fn name(&self, field: &Field) -> &[u8] {
-        &self.text[field.name as usize..(field.name + field.name_length) as usize]
+        part(&self.text, field.name, field.name_length)
     }
 
     fn value(&self, field: &Field) -> &[u8] {
-        &self.text[field.value as usize..(field.value + field.value_length) as usize]
+        part(&self.text, field.value, field.value_length)
     }
 
     /// Every field: what it is to us, name and value.
@@ -180,9 +180,15 @@ impl Span {
         }
     }
 
+    /// Nothing where a head that was refused in the meantime has left a shorter text.
     fn in_text(self, text: &[u8]) -> &[u8] {
-        &text[self.start as usize..self.end as usize]
+        part(text, self.start, self.end.saturating_sub(self.start))
     }
+}
+
+fn part(text: &[u8], start: u32, length: u32) -> &[u8] {
+    let start = start as usize;
+    text.get(start..start + length as usize).unwrap_or_default()
 }
 
 /// A request's head.
@@ -349,7 +355,7 @@ impl Request {
     }
 
     fn text(&self, span: Span) -> &str {
-        // The start line is ASCII, or the parser has refused it.
+        // The start line is UTF-8, or the parser has refused it.
         std::str::from_utf8(span.in_text(&self.fields.text)).unwrap_or_default()
     }
 
@@ -387,7 +393,7 @@ impl Request {
 pub struct Response {
     /// Its fields.
     pub fields: Fields,
-    /// The status code, 100 to 999.
+    /// The status code, 100 to 599.
     pub status: u16,
     /// How its body is delimited.
     pub framing: Framing,

@@ -243,6 +243,9 @@ fn malformed_chunks_are_refused() {
         "0\r\nx: 1\r\n more\r\n\r\n",
         "0\r\nx: \x00\r\n\r\n",
         "0\r\nx: 1\nb: 2\r\n\r\n",
+        "0\r\nx: 1\r\r\n\r\n",
+        "0\r\nx:\r 1\r\n\r\n",
+        "0\r\nx: 1\x0c\r\n\r\n",
     ] {
         for piece in [1, 2, 7, 1_000] {
             assert!(
@@ -256,6 +259,41 @@ fn malformed_chunks_are_refused() {
         decode(long.as_bytes(), 100),
         Err(ChunkError::TrailersTooLong)
     );
+}
+
+#[test]
+fn trailers_are_counted() {
+    let body = |count| format!("0\r\n{}\r\n", "a:\r\n".repeat(count));
+    assert_eq!(decode(body(100).as_bytes(), 9), Ok((Vec::new(), true)));
+    assert_eq!(
+        decode(body(101).as_bytes(), 9),
+        Err(ChunkError::TrailersTooLong)
+    );
+}
+
+#[test]
+fn a_refused_head_leaves_nothing_that_panics() {
+    let mut request = Request::default();
+    let long =
+        "GET http://example.org/a/long/path?with=query HTTP/1.1\r\nhost: example.org\r\n\r\n";
+    request.parse(long.as_bytes(), LIMITS).unwrap().unwrap();
+    let short = b"G / HTTP/1.1\r\ntransfer-encoding: x\r\n\r\n";
+    assert_eq!(request.parse(short, LIMITS), Err(HeadError::Coding));
+    let _: (_, _, _, _) = (
+        request.path().len(),
+        request.query(),
+        request.authority(),
+        request.host(),
+    );
+    let mut response = Response::default();
+    let long = b"HTTP/1.1 200 A very long reason phrase, longer than all of it\r\n\r\n";
+    response.parse(long, false, LIMITS).unwrap().unwrap();
+    let short = b"HTTP/1.1 200 OK\r\nte: \r\ncontent-length: x\r\n\r\n";
+    assert_eq!(
+        response.parse(short, false, LIMITS),
+        Err(HeadError::ContentLength)
+    );
+    assert!(response.reason().len() < 3);
 }
 
 #[test]

@@ -150,10 +150,14 @@ fn record(inspection: &Inspection, logged: &LoggedDecision) -> Record {
     Record {
         allocation_version: logged.allocation_version.to_string(),
         unit: logged.unit.map(|unit| format!("{:016x}", unit.0)),
-        context: logged.context.as_ref().map(|logged| {
-            let names = logged.context.names.iter().map(ToString::to_string);
-            names.zip(logged.context.values.iter().map(value)).collect()
-        }),
+        context: logged
+            .context
+            .as_ref()
+            .and_then(|logged| logged.found())
+            .map(|context| {
+                let names = context.names.iter().map(ToString::to_string);
+                names.zip(context.values.iter().map(value)).collect()
+            }),
         instead_of: evidence.instead_of.as_ref().map(id),
         answered_by: evidence.answered_by.as_ref().map(id),
     }

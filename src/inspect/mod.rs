@@ -11,6 +11,7 @@ mod text;
 
 use crate::clock::Timestamp;
 use crate::decision_id::{InvalidDecisionId, Keys, decode_unverified};
+use crate::engine::decide::is_remainder;
 use crate::experiment::decision::{Decision, Reason};
 use crate::experiment::id::{ArmId, ExperimentId};
 use crate::journal::{RecoveryError, Storage};
@@ -98,6 +99,14 @@ pub enum Problem {
         /// Of the draw made again.
         drawn: f64,
     },
+    /// It was drawn from what is left of an allocation without some arms, and that is not what is left.
+    #[error(
+        "the probabilities in its record are not those of allocation {version} over the arms that were available: the journal was changed"
+    )]
+    NotRemaining {
+        /// The allocation that the record names.
+        version: u64,
+    },
     /// The draw, made again, gives no arm.
     #[error(
         "the journal says that an arm was drawn, and every arm had probability 0: the journal was changed"
@@ -134,6 +143,7 @@ impl Problem {
             Self::NoAllocation { .. } => "no_allocation",
             Self::ArmDiffers { .. } => "arm_differs",
             Self::PropensityDiffers { .. } => "propensity_differs",
+            Self::NotRemaining { .. } => "not_remaining",
             Self::NothingDrawn => "nothing_drawn",
         }
     }
@@ -222,6 +232,19 @@ impl Inspection {
             return;
         };
         let logged = record.decision;
+        if let (
+            Redraw::Drawn {
+                source: Source::Remaining,
+                probabilities,
+                ..
+            },
+            Some(allocation),
+        ) = (&self.redraw, &self.evidence.allocation)
+            && !is_remainder(probabilities, &allocation.probabilities)
+        {
+            let version = allocation.version;
+            self.problems.push(Problem::NotRemaining { version });
+        }
         match &self.redraw {
             Redraw::NotDrawn => {}
             Redraw::Impossible => self.problems.push(Problem::NoAllocation {

@@ -34,6 +34,8 @@ pub enum Source {
     Allocation,
     /// In its own record, because they depend on its context.
     Context,
+    /// In its own record, because an arm that the allocation draws was not available.
+    Remaining,
 }
 
 impl Source {
@@ -42,6 +44,7 @@ impl Source {
         match self {
             Self::Allocation => "allocation",
             Self::Context => "context",
+            Self::Remaining => "remaining",
         }
     }
 }
@@ -83,12 +86,14 @@ pub(super) fn again(evidence: &Evidence, keys: &DrawKeys) -> Redraw {
 
 /// What a decision was drawn from, in the experiment's order of arms.
 fn drawn_from(record: &LoggedDecision, evidence: &Evidence) -> Option<(Source, Vec<(ArmId, f64)>)> {
-    let own = record
-        .context
-        .as_ref()
-        .map(|context| &context.probabilities);
-    if let Some(own) = own.filter(|own| !own.is_empty()) {
-        return Some((Source::Context, own.clone()));
+    if let Some(logged) = &record.context
+        && !logged.probabilities.is_empty()
+    {
+        let source = match logged.found() {
+            Some(_) => Source::Context,
+            None => Source::Remaining,
+        };
+        return Some((source, logged.probabilities.clone()));
     }
     let allocation = evidence.allocation.as_ref()?;
     // An allocation may be older than the policy file that draws from it, and have the arms in another order.

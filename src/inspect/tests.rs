@@ -1,5 +1,6 @@
 //! Journals in memory, inspected.
 
+mod remaining;
 mod report;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ fn policy(version: u8, order: [usize; 3]) -> Event {
     let names = ["a", "b", "c"].map(name);
     let arm = |index: usize| (ARMS[index], names[index].clone(), String::new());
     Event::PolicyAdopted(Box::new(PolicyAdopted {
+        metric: None,
         at: at(0),
         name: name("stars"),
         experiment: EXPERIMENT,

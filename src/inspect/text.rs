@@ -141,10 +141,10 @@ fn journal(page: &mut Page, inspection: &Inspection) {
             record.unit.map(|unit| format!("unit {:016x}", unit.0)),
         ],
     );
-    if let Some(logged) = &record.context {
-        let names = logged.context.names.iter();
+    if let Some(context) = record.context.as_ref().and_then(|logged| logged.found()) {
+        let names = context.names.iter();
         let facts: Vec<Option<String>> = names
-            .zip(&logged.context.values)
+            .zip(&context.values)
             .map(|(name, value)| Some(format!("{} {}", name.escape_debug(), shown(value))))
             .collect();
         page.facts("context", &facts);
@@ -268,6 +268,10 @@ fn draw(page: &mut Page, inspection: &Inspection) {
                         allocation.version, allocation.at
                     )
                 }
+                (Source::Remaining, _) => format!(
+                    "from the probabilities in its own record: those of allocation {} over the arms that were available",
+                    record.allocation_version
+                ),
                 _ => "from the probabilities in its own record, which depend on its context".into(),
             };
             page.line("draw", &from);

@@ -128,7 +128,8 @@ impl Archive {
     ) -> io::Result<Option<Context>> {
         self.find(storage, Table::Contexts, decision, |event| match event {
             Event::Decided(logged) if logged.decision.sequence == decision.sequence => {
-                logged.context.map(|logged| logged.context)
+                let logged = logged.context?;
+                logged.found().is_some().then_some(logged.context)
             }
             _ => None,
         })

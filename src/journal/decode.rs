@@ -273,18 +273,16 @@ impl DecisionLine<'_> {
         let probabilities = self
             .probabilities
             .map(|item| memo.probabilities(decision.experiment, name, &item))
-            .transpose()?;
-        let context = self.context.map(|item| {
-            Box::new(LoggedContext {
-                context: memo.context(decision.experiment, item),
-                probabilities: probabilities.unwrap_or_default(),
-            })
-        });
+            .transpose()?
+            .unwrap_or_default();
+        let context = self
+            .context
+            .map(|item| memo.context(decision.experiment, item));
         Ok(Event::Decided(LoggedDecision {
             decision,
             unit: unit.map(|hash| UnitHash(hash as u64)),
             allocation_version: parse_decimal("allocation_version", self.allocation_version)?,
-            context,
+            context: LoggedContext::of(context, probabilities),
             key: key.map(|hash| KeyHash(hash.to_be_bytes())),
             instead_of: instead_of.map(SequenceKey::from_number),
         }))
@@ -446,6 +444,8 @@ impl PolicyLine<'_> {
         let version = parse_hex("policy_version", self.policy_version, 12)? as u64;
         let mut policy_version = [0; 6];
         policy_version.copy_from_slice(&version.to_be_bytes()[2..]);
+        let metric = self.reward.metric;
+        let metric = metric.map(|metric| name("reward.metric", metric));
         let policy = PolicyAdopted {
             at: parse_time("at", self.at)?,
             name: name("experiment", self.experiment)?,
@@ -465,6 +465,7 @@ impl PolicyLine<'_> {
                 .map(|item| Ok((arm_id(item.arm_id)?, name("arm", item.arm)?, item.version)))
                 .collect::<Result<_, RecordError>>()?,
             text: Arc::from(self.text),
+            metric: metric.transpose()?,
         };
         memo.adopt(&policy);
         Ok(Event::PolicyAdopted(Box::new(policy)))
@@ -482,6 +483,7 @@ struct RewardRuleItem<'a> {
     learn: &'a str,
     default: Option<f64>,
     on_failure: Option<f64>,
+    metric: Option<&'a str>,
 }
 
 impl RewardRuleItem<'_> {

@@ -209,7 +209,7 @@ impl Encoder {
         write_decimal(line, u64::from(policy.declared_epoch));
         push(line, ",\"reward_meaning\":");
         write_json(line, policy.reward_meaning.as_str());
-        write_reward_rule(line, &policy.reward);
+        write_reward_rule(line, &policy.reward, policy.metric.as_ref());
         if let Some(label) = &policy.label {
             write_label_rule(line, label);
         }
@@ -301,12 +301,14 @@ impl Encoder {
             push(line, "\"");
         }
         if let Some(logged) = &logged.context {
-            write_context(line, &logged.context);
+            if let Some(context) = logged.found() {
+                write_context(line, context);
+            }
             self.drawn_from(line, decision, &logged.probabilities);
         }
     }
 
-    /// `,"probabilities":{…}`: what was drawn from, where that depends on the context.
+    /// `,"probabilities":{…}`: what was drawn from, where that is not the allocation.
     fn drawn_from(&self, line: &mut Vec<u8>, decision: &Decision, probabilities: &[(ArmId, f64)]) {
         if probabilities.is_empty() {
             return;
@@ -420,7 +422,7 @@ fn write_ending(line: &mut Vec<u8>, outcome: &Outcome) {
     }
 }
 
-fn write_reward_rule(line: &mut Vec<u8>, rule: &RewardRule) {
+fn write_reward_rule(line: &mut Vec<u8>, rule: &RewardRule, metric: Option<&Name>) {
     push(line, ",\"reward\":{\"kind\":\"");
     push(line, rule.kind.as_str());
     push(line, "\"");
@@ -446,6 +448,10 @@ fn write_reward_rule(line: &mut Vec<u8>, rule: &RewardRule) {
     if let Some(on_failure) = rule.on_failure {
         push(line, ",\"on_failure\":");
         write_json(line, &on_failure);
+    }
+    if let Some(metric) = metric {
+        push(line, ",\"metric\":");
+        write_json(line, metric.as_str());
     }
     push(line, "}");
 }

@@ -39,7 +39,7 @@ pub use encode::{Directory, Encoder};
 pub use lock::{DataLock, LockError};
 pub use recover::{
     Known, Recovered, RecoveryError, Report, Search, begins_at, recover, recover_after,
-    recover_between, scan, search,
+    recover_between, scan, scan_after, search,
 };
 pub use storage::{FileStorage, Storage};
 pub use writer::{Backlogged, Durability, Options, Position, Writer};

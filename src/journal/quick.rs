@@ -80,20 +80,16 @@ fn decided(mut fields: Fields<'_>, memo: &mut Memo) -> Option<Event> {
     let key = fields.optional_text(b",\"key\":\"").ok()?;
     let context = if fields.skip(b",\"context\":") {
         let context = ContextItem(fields.object(Fields::value)?);
-        let context = memo.context(decision.experiment, context);
-        let probabilities = if fields.skip(b",\"probabilities\":") {
-            let found = ProbabilitiesItem(fields.object(Fields::probability)?);
-            let known = memo.probabilities(decision.experiment, experiment, &found);
-            known.ok()?
-        } else {
-            Vec::new()
-        };
-        Some(Box::new(LoggedContext {
-            context,
-            probabilities,
-        }))
+        Some(memo.context(decision.experiment, context))
     } else {
         None
+    };
+    let probabilities = if fields.skip(b",\"probabilities\":") {
+        let found = ProbabilitiesItem(fields.object(Fields::probability)?);
+        let known = memo.probabilities(decision.experiment, experiment, &found);
+        known.ok()?
+    } else {
+        Vec::new()
     };
     let hex = |text: Option<&str>, digits| {
         let number = text.map(|text| parse_hex("unit", text, digits));
@@ -105,7 +101,7 @@ fn decided(mut fields: Fields<'_>, memo: &mut Memo) -> Option<Event> {
         allocation_version: parse_decimal("allocation_version", version).ok()?,
         key: hex(key, 32)?.map(|hash| KeyHash(hash.to_be_bytes())),
         instead_of: hex(instead_of, 32)?.map(SequenceKey::from_number),
-        context,
+        context: LoggedContext::of(context, probabilities),
     };
     fields.end().then_some(Event::Decided(logged))
 }

@@ -186,6 +186,19 @@ pub fn scan<S: Storage>(storage: &S, sink: impl FnMut(Event)) -> Result<Recovere
     Walk::new(storage, false).run(&mut All(sink))
 }
 
+/// As [`scan`], of the segments after those of a checkpoint.
+///
+/// # Errors
+///
+/// See [`RecoveryError`].
+pub fn scan_after<S: Storage>(
+    storage: &S,
+    known: Known,
+    sink: impl FnMut(Event),
+) -> Result<Recovered, RecoveryError> {
+    Walk::new(storage, false).after(known).run(&mut All(sink))
+}
+
 /// What is looked for in a journal.
 pub trait Search {
     /// Whether a line (without its line feed) is to be decoded and given. Asked of every line, so it should look at bytes.

@@ -211,6 +211,12 @@ impl<S: Storage> Writer<S> {
         self.failing
     }
 
+    /// Whether the live segment has as many bytes as it may have.
+    pub fn is_full(&self) -> bool {
+        let limit = self.options.segment_bytes;
+        self.live.as_ref().is_some_and(|live| live.length >= limit)
+    }
+
     /// Ends the live segment: the next commit begins another.
     pub fn finish_segment(&mut self) {
         self.live = None;

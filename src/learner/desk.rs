@@ -1,18 +1,20 @@
 //! What the learner works on: each experiment's tallies, what serves now, and what is due. No thread and no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::clock::{Stopwatch, Timestamp};
-use crate::engine::allocate::{Allotment, arm_states};
+use crate::engine::allocate::{Admission, Allotment, arm_states};
 use crate::engine::contextual::Contextual;
 use crate::engine::event::Event;
 use crate::engine::fold::Allocated;
 use crate::engine::orders::Orders;
 use crate::engine::snapshot::{Allocation, ArmState, Serving, Tally};
-use crate::experiment::Experiment;
 use crate::experiment::id::{ArmId, ExperimentId};
+use crate::experiment::{Arm, Experiment};
 use crate::ledger::{Change, Prospect};
+
+use super::availability::Unavailable;
 
 /// How often an allocation that ages is looked at within a bucket of its memory.
 const LOOKS: u64 = 2;
@@ -37,7 +39,9 @@ struct Entry {
     orders: Orders,
     /// Since when the tallies are ahead of what serves.
     dirty: Option<Stopwatch>,
-    /// An operator's order: the allocation may not wait for its time.
+    /// The arms without an available endpoint.
+    unavailable: BTreeSet<ArmId>,
+    /// An operator's order, or an arm that was lost or has come back: the allocation may not wait for its time.
     urgent: bool,
     /// When the allocation may differ without anything new: it was held back, or the past weighs less by then.
     next_look: Option<Timestamp>,
@@ -75,6 +79,7 @@ struct Basis<'a> {
     /// What serves now, if it is the same policy file's.
     current: Option<&'a Arc<Allocation>>,
     orders: &'a Orders,
+    unavailable: &'a BTreeSet<ArmId>,
 }
 
 impl Desk {
@@ -111,14 +116,32 @@ impl Desk {
         }
     }
 
-    /// What is due at `now`, the oldest first.
+    /// Takes in which arms have no available endpoint. That is published at once; the allocation that follows from it is due.
+    pub(super) fn hear(&mut self, unavailable: &Unavailable) {
+        let none = BTreeSet::new();
+        for entry in &mut self.entries {
+            let told = unavailable
+                .get(&entry.serving.experiment.id)
+                .unwrap_or(&none);
+            if *told == entry.unavailable {
+                continue;
+            }
+            entry.unavailable.clone_from(told);
+            let arms = &entry.serving.experiment.arms;
+            let healthy: Vec<_> = arms.iter().map(|arm| !told.contains(&arm.id)).collect();
+            entry.mark(&healthy);
+        }
+    }
+
+    /// What is due at `now`: what may not wait, then the oldest first.
     pub(super) fn due(&self, now: Timestamp) -> Vec<usize> {
         let mut due: Vec<_> = (0..self.entries.len())
             .filter(|index| self.entries[*index].is_due(now))
             .collect();
         due.sort_by_key(|index| {
-            let waited = self.entries[*index].dirty.map(|since| since.elapsed());
-            std::cmp::Reverse(waited)
+            let entry = &self.entries[*index];
+            let waited = entry.dirty.map(|since| since.elapsed());
+            std::cmp::Reverse((entry.urgent, waited))
         });
         due
     }
@@ -139,6 +162,7 @@ impl Desk {
                 may_hold: !entry.urgent,
                 current: Some(&serving.allocation),
                 orders: &entry.orders,
+                unavailable: &entry.unavailable,
             },
             now,
         )
@@ -217,6 +241,7 @@ impl Desk {
     pub(super) fn replacement(
         experiments: &[Arc<Experiment>],
         prospects: Vec<Prospect>,
+        unavailable: &Unavailable,
         now: Timestamp,
     ) -> Replacement {
         let mut allocations = Vec::new();
@@ -225,6 +250,8 @@ impl Desk {
             let standing = prospect.standing.as_ref();
             let orders = standing.map(|standing| standing.orders.clone());
             let orders = orders.unwrap_or_default();
+            let unavailable = unavailable.get(&experiment.id).cloned();
+            let unavailable = unavailable.unwrap_or_default();
             let draft = compute(
                 &Basis {
                     experiment,
@@ -235,6 +262,7 @@ impl Desk {
                         .is_some_and(|standing| standing.version == experiment.version),
                     current: None,
                     orders: &orders,
+                    unavailable: &unavailable,
                 },
                 now,
             );
@@ -245,6 +273,7 @@ impl Desk {
                 tallies: prospect.tallies,
                 revision: prospect.revision,
                 orders,
+                unavailable,
                 dirty: None,
                 urgent: false,
                 next_look: draft.next_look,
@@ -271,6 +300,29 @@ impl Entry {
 
     fn is_due(&self, now: Timestamp) -> bool {
         self.dirty.is_some() || self.urgent || self.next_look.is_some_and(|next| next <= now)
+    }
+
+    /// Says of each arm whether it has an available endpoint, and lets the allocation follow.
+    fn mark(&mut self, healthy: &[bool]) {
+        let serving = &self.serving;
+        let marked = |(arm, healthy): (&ArmState, &bool)| ArmState {
+            healthy: *healthy,
+            ..arm.clone()
+        };
+        let arms: Vec<_> = serving.arms.iter().zip(healthy).map(marked).collect();
+        let changed = |(new, old): (&ArmState, &ArmState)| new.healthy != old.healthy;
+        if !arms.iter().zip(&serving.arms).any(changed) {
+            return;
+        }
+        self.serving = Arc::new(Serving {
+            experiment: Arc::clone(&serving.experiment),
+            epoch: serving.epoch,
+            allocation: Arc::clone(&serving.allocation),
+            arms,
+            paused: serving.paused,
+        });
+        self.urgent = true;
+        self.unpublished = true;
     }
 
     /// The same allocation and beliefs with new counts: nothing was learned.
@@ -316,12 +368,15 @@ impl Draft {
 /// What would serve on this basis.
 fn compute(basis: &Basis<'_>, now: Timestamp) -> Draft {
     let experiment = basis.experiment;
-    let enabled: Vec<_> = experiment
+    let admissions: Vec<_> = experiment
         .arms
         .iter()
-        .map(|arm| !basis.orders.disabled.contains(&arm.id))
+        .map(|arm| Admission {
+            enabled: !basis.orders.disabled.contains(&arm.id),
+            healthy: !basis.unavailable.contains(&arm.id),
+        })
         .collect();
-    let (allotment, arms) = arm_states(experiment, basis.tallies, &enabled, now);
+    let (allotment, arms) = arm_states(experiment, basis.tallies, &admissions, now);
     let Allotment {
         probabilities,
         contextual,
@@ -388,6 +443,27 @@ fn serving(
         arms,
         paused,
     }
+}
+
+/// How an experiment serves by what was journalled last, whatever its policy would say now. `None` if nothing was, for its epoch.
+pub(super) fn as_journalled(
+    experiment: &Arc<Experiment>,
+    prospect: &Prospect,
+    now: Timestamp,
+) -> Option<Serving> {
+    let standing = prospect.standing.as_ref()?;
+    let last = standing.allocation.as_ref();
+    let last =
+        last.filter(|last| last.epoch == prospect.epoch && standing.version == experiment.version)?;
+    let orders = &standing.orders;
+    let admission = |arm: &Arm| Admission {
+        enabled: !orders.disabled.contains(&arm.id),
+        ..Admission::FULL
+    };
+    let admissions: Vec<_> = experiment.arms.iter().map(admission).collect();
+    let (allotment, arms) = arm_states(experiment, &prospect.tallies, &admissions, now);
+    let contextual = allotment.contextual;
+    Some(serving(experiment, last, contextual, arms, orders.paused))
 }
 
 /// When the past weighs less, so that the allocation is worth a new look.

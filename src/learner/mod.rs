@@ -5,10 +5,12 @@
 //!
 //! A thread wakes when the ledger has committed something that changed a tally, computes anew what changed, oldest first and for
 //! a bounded time, has changed allocations journalled, and publishes. It rests three times as long as it works. What is
-//! published depends on the tallies and the policy files alone, so after a restart the same is published again.
+//! published depends on the tallies, the policy files, the operator's orders and on which arms can be reached alone, so after a restart
+//! the same is published again, once it is known which arms can be reached.
 //!
 //! Not here: how an allocation is computed (`engine::allocate`) and what a tally is (`engine::fold`).
 
+mod availability;
 mod desk;
 
 #[cfg(test)]
@@ -22,12 +24,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::clock::Stopwatch;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::engine::orders::Order;
 use crate::engine::snapshot::Serving;
 use crate::experiment::Experiment;
 use crate::experiment::id::ExperimentId;
-use crate::ledger::{AdoptError, Adoption, Changes, Handle, Unavailable};
+use crate::ledger::{AdoptError, Adoption, Changes, Handle, Prospect, Unavailable};
+pub use availability::Availability;
 use desk::Desk;
 
 /// How long a tick may compute before it publishes what it has.
@@ -55,6 +58,25 @@ pub struct Published<R> {
 /// commit was whose effect this is.
 pub type Hook<R> = Box<dyn Fn(&Published<R>, &[usize], Duration) + Send + Sync>;
 
+/// What serves until there is a learner: by what others have journalled, and nothing that would have to be journalled first. `None` if
+/// the journal does not say what to draw from for one of these experiments.
+pub fn provisional<R>(
+    experiments: &[Arc<Experiment>],
+    prospects: &[Prospect],
+    router: Arc<R>,
+    now: Timestamp,
+) -> Option<Published<R>> {
+    let experiments = experiments
+        .iter()
+        .zip(prospects)
+        .map(|(experiment, prospect)| desk::as_journalled(experiment, prospect, now).map(Arc::new))
+        .collect::<Option<_>>()?;
+    Some(Published {
+        router,
+        experiments,
+    })
+}
+
 /// Why a learner did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -79,8 +101,9 @@ struct Inner<R> {
     desk: Mutex<Desk>,
     hook: Hook<R>,
     stop: AtomicBool,
+    availability: Arc<Availability>,
     /// Somebody waits for the thread to look.
-    called: AtomicBool,
+    called: Arc<AtomicBool>,
 }
 
 impl<R> std::fmt::Debug for Learner<R> {
@@ -105,14 +128,33 @@ impl<R: Send + Sync + 'static> Learner<R> {
             router: Arc::clone(&router),
             experiments: Vec::new(),
         };
+        let place = Arc::new(ArcSwap::from_pointee(nothing));
+        Self::start_in(place, ledger, experiments, router, hook)
+    }
+
+    /// As [`Learner::start`], and what serves takes the place of something [`provisional`].
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start_in(
+        published: Arc<ArcSwap<Published<R>>>,
+        ledger: Handle,
+        experiments: Vec<Arc<Experiment>>,
+        router: Arc<R>,
+        hook: Hook<R>,
+    ) -> Result<Self, StartError> {
+        let changes = ledger.changes();
+        let called = Arc::default();
         let inner = Arc::new(Inner {
-            published: Arc::new(ArcSwap::from_pointee(nothing)),
-            changes: ledger.changes(),
+            published,
+            availability: Arc::new(Availability::new(Arc::clone(&changes), Arc::clone(&called))),
+            changes,
             ledger,
             desk: Mutex::default(),
             hook,
             stop: AtomicBool::new(false),
-            called: AtomicBool::new(false),
+            called,
         });
         inner.adopt(experiments, router)?;
         let thread = std::thread::Builder::new()
@@ -144,6 +186,11 @@ impl<R: Send + Sync + 'static> Learner<R> {
         router: Arc<R>,
     ) -> Result<(), AdoptError> {
         self.inner.adopt(experiments, router)
+    }
+
+    /// A way to tell which arms have an available endpoint, for any thread.
+    pub fn availability(&self) -> Arc<Availability> {
+        Arc::clone(&self.inner.availability)
     }
 
     /// A way to give orders, for any thread.
@@ -258,12 +305,13 @@ impl<R> Inner<R> {
     fn tick(&self) -> Option<Duration> {
         let mut desk = self.desk();
         desk.receive(self.changes.take());
+        desk.hear(&self.availability.unavailable());
         let due = desk.due(self.ledger.now());
-        match self.draw_up(&mut desk, due) {
-            Ok(computed) => {
-                self.publish(&mut desk);
-                Some(computed)
-            }
+        let computed = self.draw_up(&mut desk, due);
+        // Which arms are lost is told even if no new allocation can be journalled.
+        self.publish(&mut desk);
+        match computed {
+            Ok(computed) => Some(computed),
             Err(error) => {
                 tracing::warn!(%error, "allocations stay as they are");
                 None
@@ -321,12 +369,14 @@ impl<R> Inner<R> {
         let mut desk = self.desk();
         let prospects = self.ledger.prospects(experiments.clone())?;
         let epochs: Vec<_> = prospects.iter().map(|prospect| prospect.epoch).collect();
-        let next = Desk::replacement(&experiments, prospects, self.ledger.now());
+        let unavailable = self.availability.unavailable();
+        let next = Desk::replacement(&experiments, prospects, &unavailable, self.ledger.now());
         self.ledger.adopt(Adoption {
             experiments: experiments.into_iter().zip(epochs).collect(),
             allocations: next.allocations,
         })?;
         *desk = next.desk;
+        self.availability.keep_only(&desk.serving());
         let published = Arc::new(Published {
             router,
             experiments: desk.serving(),

@@ -1,5 +1,7 @@
 //! The learner over a real ledger on a disk in memory.
 
+mod availability;
+
 use std::sync::Mutex as StdMutex;
 
 use super::*;
@@ -8,6 +10,7 @@ use crate::experiment::reward::Aggregate;
 use crate::experiment::{MissingUnit, UnitRule, UnitSource};
 use crate::journal::memory::Faults;
 use crate::ledger::tests::{Rig, experiment};
+use crate::ledger::{Ledger, Peeked};
 
 type Log = Arc<StdMutex<Vec<Vec<usize>>>>;
 
@@ -81,6 +84,50 @@ fn a_reward_moves_the_allocation_and_a_restart_finds_it_again() {
         serving(&learner, 0).arms[favoured].tally,
         after.arms[favoured].tally
     );
+}
+
+#[test]
+fn a_successor_serves_what_was_journalled_before_the_journal_is_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new();
+    rig.config.data = directory.path().to_owned();
+    let (ledger, opened) = Ledger::start(&rig.config).unwrap();
+    rig.handle = ledger.handle();
+    rig.origin = opened.origin;
+    let stars = Arc::new(experiment("stars", "1", &["a", "b"]));
+    let (learner, _) = start(&rig, &[&stars]);
+    rig.reward(rig.decision(&stars, 0, 1), 1.0).unwrap();
+    let after = wait_for(&learner, |serving| serving.allocation.version == 2);
+
+    let now = rig.handle.now();
+    let peeked = Peeked::read(&rig.config.data, rig.config.limits, now).unwrap();
+    let same = [Arc::clone(&stars)];
+    assert!(peeked.are_in_force(&same));
+    let prospects = peeked.prospects(&same).unwrap();
+    let published = provisional(&same, &prospects, Arc::new("successor"), now).unwrap();
+    let serving = &published.experiments[0];
+    assert_eq!(serving.epoch, after.epoch);
+    assert_eq!(serving.allocation.version, 2);
+    assert_eq!(
+        serving.allocation.probabilities,
+        after.allocation.probabilities
+    );
+    assert_eq!(serving.arms[0].tally, after.arms[0].tally);
+
+    // Nothing is drawn from what is not in the journal.
+    for other in [
+        vec![Arc::new(experiment("stars", "2", &["a", "b"]))],
+        vec![Arc::new(experiment("new", "1", &["a"]))],
+    ] {
+        assert!(!peeked.are_in_force(&other));
+        let prospects = peeked.prospects(&other).unwrap();
+        assert!(provisional(&other, &prospects, Arc::new("successor"), now).is_none());
+    }
+    assert!(!peeked.are_in_force(&[]));
+    let both = [stars, Arc::new(experiment("new", "1", &["a"]))];
+    assert!(!peeked.are_in_force(&both));
+    drop(learner);
+    drop(ledger);
 }
 
 #[test]

@@ -53,6 +53,10 @@ impl Handle {
             reply.send(Ok(answers)).ok();
             return Receipt(receipt);
         }
+        if !self.shared.open.load(Ordering::Acquire) {
+            reply.send(Err(Unavailable::Starting)).ok();
+            return Receipt(receipt);
+        }
         let count = items.len();
         let waiting = self.shared.posted_items.fetch_add(count, Ordering::Relaxed);
         if waiting + count > POSTED_ITEMS && waiting > 0 {

@@ -1,6 +1,7 @@
-//! The ledger's thread: rounds of take, judge, commit, apply, answer.
+//! The ledger's thread: rounds of take, judge, commit, apply, answer. What policy files change is in `policies`.
 
-use std::collections::BTreeSet;
+mod policies;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,18 +10,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::archivist::Desk;
 use super::batches::{Batches, Place};
-use super::restore::fold_again;
 use super::shelf::Shelf;
+use super::statements::Statements;
 use super::waiting::Waiting;
-use super::{
-    AdoptError, Adoption, Command, Config, Observer, Prospect, Reply, Shared, Unavailable, prospect,
-};
+use super::{Command, Config, Observer, Reply, Shared, Unavailable};
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::engine::attribute::{Claim, Judgement, Tentative};
-use crate::engine::event::{Event, PolicyAdopted};
-use crate::engine::fold::{Limits, Plans, State};
+use crate::engine::event::Event;
+use crate::engine::fold::{Limits, State};
 use crate::engine::orders::Ordered;
-use crate::experiment::Experiment;
 use crate::journal::{Storage, Writer};
 use crate::rewards::{Answer, Item};
 
@@ -69,6 +67,7 @@ pub(super) struct Keeper<S: Storage> {
     /// Those who wait until what they brought is durable, however long that takes.
     promised: Vec<Reply<Result<(), Unavailable>>>,
     shelf: Shelf,
+    statements: Statements,
     limits: Limits,
     pub(super) pace: Pace,
     dropped_told: u64,
@@ -101,6 +100,7 @@ impl<S: Storage> Keeper<S> {
             due: Vec::new(),
             promised: Vec::new(),
             shelf,
+            statements: Statements::default(),
             limits: config.limits,
             pace: Pace::default(),
             dropped_told: 0,
@@ -224,6 +224,7 @@ impl<S: Storage> Keeper<S> {
                 self.drop_event();
                 return;
             }
+            self.state_anew();
             if self.writer.append(&event).is_err() {
                 self.drop_event();
                 return;
@@ -341,11 +342,28 @@ impl<S: Storage> Keeper<S> {
         }
     }
 
+    /// Before anything else, a segment gets what is in force; but nothing is written for its sake alone.
+    fn state_anew(&mut self) {
+        let now = !self.statements.are_complete() && self.unapplied.is_empty();
+        if !now || self.writer.is_failing() {
+            return;
+        }
+        let at = self.clock.now().max(self.state.advanced());
+        for event in self.statements.missing(&self.state, at) {
+            if self.writer.append(&event).is_ok() {
+                self.statements.note(&event);
+                self.unapplied.push(event);
+            }
+        }
+    }
+
     /// Hands an event to the writer; commits when much is pending.
     fn append(&mut self, event: Event) -> bool {
+        self.state_anew();
         if self.writer.append(&event).is_err() {
             return false;
         }
+        self.statements.note(&event);
         self.unapplied.push(event);
         self.writer.pending_bytes() < COMMIT_BYTES || self.commit()
     }
@@ -363,93 +381,6 @@ impl<S: Storage> Keeper<S> {
             }
         }
         self.promised.push(reply);
-    }
-
-    fn prospects(&self, experiments: &[Arc<Experiment>]) -> Result<Vec<Prospect>, AdoptError> {
-        let plans: Plans = experiments
-            .iter()
-            .filter_map(|experiment| self.state.incomplete_for(experiment))
-            .flatten()
-            .collect();
-        let again = self.fold_again(&plans);
-        experiments
-            .iter()
-            .map(|experiment| {
-                let refolded = again
-                    .as_ref()
-                    .filter(|_| plans.contains_key(&experiment.id));
-                prospect(refolded.unwrap_or(&self.state), experiment, self.revision)
-            })
-            .collect()
-    }
-
-    /// Folds the journal again for policies that ask for what was not kept; `None` if none does, or if it cannot be read.
-    ///
-    /// Nothing else is journalled meanwhile: it takes about a second for a million events. What waits in the bounded queues stays there.
-    fn fold_again(&self, plans: &Plans) -> Option<State> {
-        if plans.is_empty() {
-            return None;
-        }
-        tracing::info!(
-            experiments = plans.len(),
-            "folding the journal again: a changed policy learns from what was not kept"
-        );
-        let now = self.state.advanced();
-        let storage = self.writer.storage();
-        match fold_again(storage, &self.state, self.limits, now, plans) {
-            Ok(state) => Some(state),
-            Err(error) => {
-                tracing::warn!(%error, "the journal cannot be folded again: the changed policies start from their priors");
-                None
-            }
-        }
-    }
-
-    /// Makes up for what an adopted policy asks for and was not kept.
-    fn complete(&mut self) {
-        let plans = self.state.incomplete();
-        if let Some(again) = self.fold_again(&plans) {
-            self.state.complete(&plans, again);
-        }
-    }
-
-    /// Writes what is new about the policies. Everything else is durable and applied when this begins.
-    fn adopt(&mut self, adoption: &Adoption, reply: Reply<Result<(), Unavailable>>) {
-        if self.writer.is_failing() {
-            reply.send(Err(Unavailable::Failing)).ok();
-            return;
-        }
-        // Not before what has closed, even if the clock was set back: a replay closes at a retirement what had closed by then.
-        let at = self.clock.now().max(self.state.advanced());
-        let kept: BTreeSet<_> = adoption
-            .experiments
-            .iter()
-            .map(|(experiment, _)| experiment.id)
-            .collect();
-        let retired = self
-            .state
-            .active()
-            .filter(|experiment| !kept.contains(experiment))
-            .map(|experiment| Event::PolicyRetired { at, experiment });
-        let changed = adoption
-            .experiments
-            .iter()
-            .filter(|(experiment, epoch)| {
-                self.state.standing(experiment.id).is_none_or(|standing| {
-                    standing.retired
-                        || standing.epoch != *epoch
-                        || standing.version != experiment.version
-                })
-            })
-            .map(|(experiment, epoch)| adopted(experiment, *epoch, at));
-        let events: Vec<_> = retired
-            .chain(changed)
-            .chain(adoption.allocations.iter().cloned())
-            .collect();
-        self.promise(events, reply);
-        if self.commit() {
-            self.complete();
-        }
     }
 
     /// Makes what is pending durable, applies it and answers for it. Whether the disk took it.
@@ -473,7 +404,9 @@ impl<S: Storage> Keeper<S> {
                 }
             }
             self.tentative = Tentative::default();
-            self.shelf.committed(&mut self.writer);
+            if self.shelf.committed(&mut self.writer) {
+                self.statements.begin_segment();
+            }
         }
         self.batches.committed();
         for reply in self.promised.drain(..) {
@@ -518,8 +451,4 @@ impl<S: Storage> Keeper<S> {
             self.dropped_told = dropped;
         }
     }
-}
-
-fn adopted(experiment: &Experiment, epoch: u16, at: Timestamp) -> Event {
-    Event::PolicyAdopted(Box::new(PolicyAdopted::of(experiment, epoch, at)))
 }

@@ -19,9 +19,12 @@ mod batches;
 mod changes;
 mod handle;
 mod keeper;
+mod peek;
+mod prepared;
 mod queues;
 mod restore;
 mod shelf;
+mod statements;
 mod waiting;
 
 #[cfg(test)]
@@ -30,11 +33,11 @@ pub(crate) mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
@@ -53,6 +56,8 @@ use crate::secret::{SecretError, random_number};
 
 pub use changes::{Change, Changes};
 pub use handle::{Handle, Receipt};
+pub use peek::Peeked;
+pub use prepared::Prepared;
 pub use queues::Recorder;
 
 use archivist::Archivist;
@@ -163,6 +168,9 @@ pub enum Unavailable {
     /// More is waiting than may wait.
     #[error("too many rewards are waiting for the journal; try again, nothing is counted twice")]
     Busy,
+    /// The process before this one still has the journal.
+    #[error("the journal is being taken over; try again, nothing is counted twice")]
+    Starting,
     /// The process is going down.
     #[error("the process is shutting down; try again, nothing is counted twice")]
     Stopping,
@@ -172,7 +180,7 @@ impl Unavailable {
     /// For `Retry-After`, in seconds.
     pub const fn retry_after(self) -> u64 {
         match self {
-            Self::Busy => 1,
+            Self::Busy | Self::Starting => 1,
             Self::Failing | Self::Stopping => 5,
         }
     }
@@ -260,6 +268,35 @@ struct Shared {
     changes: Arc<Changes>,
     posted_items: AtomicUsize,
     dropped: AtomicU64,
+    /// Whether there is a thread that judges rewards.
+    open: AtomicBool,
+}
+
+/// What is given to others of a ledger, and the end at which its thread will hear them.
+#[derive(Debug)]
+struct Front {
+    handle: Handle,
+    commands: Receiver<Command>,
+}
+
+impl Front {
+    fn new(config: &Config) -> Self {
+        let (control, commands) = bounded(POSTS);
+        let shared = Arc::new(Shared {
+            queues: Queues::new(config.workers, config.queue),
+            changes: Arc::default(),
+            posted_items: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            open: AtomicBool::new(false),
+        });
+        let clock = Arc::clone(&config.clock);
+        let handle = Handle {
+            control,
+            shared,
+            clock,
+        };
+        Self { handle, commands }
+    }
 }
 
 /// A running ledger. Dropping it shuts it down.
@@ -291,16 +328,26 @@ impl Ledger {
     /// See [`StartError`].
     pub fn start(config: &Config) -> Result<(Self, Opened), StartError> {
         let lock = DataLock::acquire(&config.data)?;
+        Self::start_locked(lock, config, Front::new(config), random_number()?)
+    }
+
+    fn start_locked(
+        lock: DataLock,
+        config: &Config,
+        front: Front,
+        origin: u64,
+    ) -> Result<(Self, Opened), StartError> {
         let directory = config.data.join("journal");
         let storage = FileStorage::open(&directory).map_err(|source| StartError::Write {
             directory: directory.clone(),
             source,
         })?;
-        let (mut ledger, opened) = Self::start_on(storage, &directory, config)?;
+        let (mut ledger, opened) = Self::start_behind(storage, &directory, config, front, origin)?;
         ledger.lock = Some(lock);
         Ok((ledger, opened))
     }
 
+    #[cfg(test)]
     fn start_on<S>(
         storage: S,
         directory: &Path,
@@ -310,26 +357,36 @@ impl Ledger {
         S: Storage + Clone + Send + 'static,
         S::Segment: Send,
     {
-        let (state, writer, opened) = open(storage.clone(), directory, config, random_number()?)?;
+        let front = Front::new(config);
+        Self::start_behind(storage, directory, config, front, random_number()?)
+    }
+
+    fn start_behind<S>(
+        storage: S,
+        directory: &Path,
+        config: &Config,
+        front: Front,
+        origin: u64,
+    ) -> Result<(Self, Opened), StartError>
+    where
+        S: Storage + Clone + Send + 'static,
+        S::Segment: Send,
+    {
+        let Front { handle, commands } = front;
+        // What was recorded before this may not find its window closed already.
+        handle.shared.queues.park();
+        let recorded = handle.shared.queues.earliest_parked();
+        let now = config.clock.now();
+        let now = recorded.map_or(now, |recorded| recorded.min(now));
+        let (state, writer, opened) = open(storage.clone(), directory, config, origin, now)?;
         let archivist = Archivist::new(storage, config, writer.unfinished());
-        let (control, commands) = bounded(POSTS);
-        let shared = Arc::new(Shared {
-            queues: Queues::new(config.workers, config.queue),
-            changes: Arc::default(),
-            posted_items: AtomicUsize::new(0),
-            dropped: AtomicU64::new(0),
-        });
-        let desk = archivist.desk();
-        let keeper = Keeper::new(writer, state, desk, Arc::clone(&shared), config);
+        let (desk, shared) = (archivist.desk(), Arc::clone(&handle.shared));
+        let keeper = Keeper::new(writer, state, desk, shared, config);
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || keeper.run(&commands))
             .map_err(StartError::Thread)?;
-        let handle = Handle {
-            control,
-            shared,
-            clock: Arc::clone(&config.clock),
-        };
+        handle.shared.open.store(true, Ordering::Release);
         let ledger = Self {
             handle,
             thread: Some(thread),

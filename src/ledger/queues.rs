@@ -1,36 +1,67 @@
 //! The bounded queues in which request threads leave what happened.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 use crossbeam_queue::ArrayQueue;
 
 use super::{Command, Shared};
+use crate::clock::Timestamp;
 use crate::engine::event::Event;
+
+/// Events that are parked, a few hundred bytes each. What comes after them fills the queues, and then is dropped and counted.
+const PARKED: usize = 1_000_000;
 
 /// A queue for each request thread.
 #[derive(Debug)]
 pub(super) struct Queues {
-    queues: Vec<Arc<ArrayQueue<Event>>>,
+    by_worker: Vec<Arc<ArrayQueue<Event>>>,
     /// Whether the ledger's thread was told that a queue is half full.
     nudged: AtomicBool,
+    /// What was offered before there was a ledger's thread, ahead of what is in the queues. Held by whoever empties them.
+    parked: Mutex<Vec<Event>>,
 }
 
 impl Queues {
     pub(super) fn new(workers: u16, capacity: usize) -> Self {
         Self {
-            queues: (0..workers)
+            by_worker: (0..workers)
                 .map(|_| Arc::new(ArrayQueue::new(capacity.max(1))))
                 .collect(),
             nudged: AtomicBool::new(false),
+            parked: Mutex::default(),
         }
     }
 
-    /// Empties all queues of what they hold now; what is offered meanwhile may stay for the next time.
+    fn parked(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Empties all queues into memory, until there is a ledger's thread.
+    pub(super) fn park(&self) {
+        let mut parked = self.parked();
+        for queue in &self.by_worker {
+            for _ in 0..queue.len().min(PARKED.saturating_sub(parked.len())) {
+                let Some(event) = queue.pop() else { break };
+                parked.push(event);
+            }
+        }
+    }
+
+    /// When the earliest of what is parked happened.
+    pub(super) fn earliest_parked(&self) -> Option<Timestamp> {
+        self.parked().iter().map(Event::at).min()
+    }
+
+    /// Empties all queues of what they hold now; what is offered meanwhile may stay for the next time. What is parked comes first.
     pub(super) fn drain(&self, mut sink: impl FnMut(Event)) {
         self.nudged.store(false, Ordering::Relaxed);
-        for queue in &self.queues {
+        let mut parked = self.parked();
+        for event in std::mem::take(&mut *parked) {
+            sink(event);
+        }
+        for queue in &self.by_worker {
             for _ in 0..queue.len() {
                 let Some(event) = queue.pop() else { break };
                 sink(event);
@@ -50,7 +81,7 @@ pub struct Recorder {
 impl Recorder {
     pub(super) fn new(shared: &Arc<Shared>, worker: u16, control: Sender<Command>) -> Option<Self> {
         Some(Self {
-            queue: Arc::clone(shared.queues.queues.get(usize::from(worker))?),
+            queue: Arc::clone(shared.queues.by_worker.get(usize::from(worker))?),
             shared: Arc::clone(shared),
             control,
         })
@@ -65,6 +96,7 @@ impl Recorder {
             return false;
         }
         if self.queue.len() * 2 >= self.queue.capacity()
+            && self.shared.open.load(Ordering::Relaxed)
             && !self.shared.queues.nudged.swap(true, Ordering::Relaxed)
         {
             // A full control channel means that the thread is awake anyway.

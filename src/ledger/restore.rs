@@ -13,17 +13,17 @@ use crate::engine::replay::Replay;
 use crate::journal::checkpoint::{Unusable, newest};
 use crate::journal::{
     Checkpoint, Encoder, Known, Options, Recovered, RecoveryError, Storage, Writer, begins_at,
-    recover_between, scan,
+    recover_between, scan, scan_after,
 };
 
-/// Recovers, and makes the start with this `origin` durable before anything else can happen.
+/// Recovers to the state at `now`, and makes the start with this `origin` durable before anything else can happen.
 pub(super) fn open<S: Storage>(
     storage: S,
     directory: &Path,
     config: &Config,
     origin: u64,
+    now: Timestamp,
 ) -> Result<(State, Writer<S>, Opened), StartError> {
-    let now = config.clock.now();
     let folded = fold(&storage, config.limits, now, u64::MAX)?;
     folded.check(directory)?;
     let Folded {
@@ -32,12 +32,7 @@ pub(super) fn open<S: Storage>(
         checkpoint,
         ..
     } = folded;
-    let mut state = replay.finish();
-    let plans = state.incomplete();
-    if !plans.is_empty() {
-        let again = fold_again(&storage, &state, config.limits, now, &plans)?;
-        state.complete(&plans, again);
-    }
+    let mut state = complete(&storage, replay.finish(), config.limits, now)?;
     let options = Options {
         durability: config.durability,
         segment_bytes: config.retention.segment_bytes,
@@ -60,6 +55,21 @@ pub(super) fn open<S: Storage>(
         origin,
     };
     Ok((state, writer, opened))
+}
+
+/// The state with what its policies keep and a checkpoint did not.
+pub(super) fn complete<S: Storage>(
+    storage: &S,
+    mut state: State,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<State, RecoveryError> {
+    let plans = state.incomplete();
+    if !plans.is_empty() {
+        let again = fold_again(storage, &state, limits, now, &plans)?;
+        state.complete(&plans, again);
+    }
+    Ok(state)
 }
 
 /// A fold of the journal so far.
@@ -102,13 +112,36 @@ impl Folded {
     }
 }
 
-/// Folds the segments before `live`, from the newest checkpoint on. If a clock that was set back makes that come to something wrong, from the
-/// beginning, as far back as the journal reaches.
+/// Folds the segments before `live`, from the newest checkpoint on.
 pub(super) fn fold<S: Storage>(
     storage: &S,
     limits: Limits,
     now: Timestamp,
     live: u64,
+) -> Result<Folded, RecoveryError> {
+    fold_by(storage, limits, now, |known, replay| {
+        recover_between(storage, known, live, |event| replay.push(&event))
+    })
+}
+
+/// Folds all segments, from the newest checkpoint on, while another process may write to them, and changes nothing.
+pub(super) fn fold_live<S: Storage>(
+    storage: &S,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<Folded, RecoveryError> {
+    fold_by(storage, limits, now, |known, replay| {
+        scan_after(storage, known, |event| replay.push(&event))
+    })
+}
+
+/// Folds what `read` reads. If a clock that was set back makes that come to something wrong, from the beginning, as far back as the
+/// journal reaches.
+fn fold_by<S: Storage>(
+    storage: &S,
+    limits: Limits,
+    now: Timestamp,
+    read: impl Fn(Known, &mut Replay) -> Result<Recovered, RecoveryError>,
 ) -> Result<Folded, RecoveryError> {
     let load = || {
         newest(storage).map_err(|source| RecoveryError::Io {
@@ -122,7 +155,7 @@ pub(super) fn fold<S: Storage>(
     }
     let number = checkpoint.as_ref().map(|found| found.known.segment);
     let (known, mut replay) = begin(checkpoint, limits, now);
-    let recovered = recover_between(storage, known, live, |event| replay.push(&event))?;
+    let recovered = read(known, &mut replay)?;
     if !replay.is_hasty() {
         return Ok(Folded {
             replay,
@@ -142,7 +175,7 @@ pub(super) fn fold<S: Storage>(
     let number = checkpoint.as_ref().map(|found| found.known.segment);
     let (known, replay) = begin(checkpoint, limits, now);
     let mut replay = replay.patient();
-    let recovered = recover_between(storage, known, live, |event| replay.push(&event))?;
+    let recovered = read(known, &mut replay)?;
     Ok(Folded {
         replay,
         recovered,

@@ -41,19 +41,22 @@ impl Shelf {
         }
     }
 
-    /// After a successful commit: ends a segment that is old enough, and tells the archivist of finished ones.
-    pub(super) fn committed<S: Storage>(&mut self, writer: &mut Writer<S>) {
-        if self.live.1.elapsed() >= self.oldest {
+    /// After a successful commit: ends a segment that is full or old enough, and tells the archivist of finished ones. Whether what is
+    /// written next goes to another segment than what was written before.
+    pub(super) fn committed<S: Storage>(&mut self, writer: &mut Writer<S>) -> bool {
+        if writer.is_full() || self.live.1.elapsed() >= self.oldest {
             writer.finish_segment();
         }
         let live = writer.unfinished();
-        if live != self.live.0 {
+        let another = live != self.live.0;
+        if another {
             self.live = (live, Stopwatch::start());
         }
         if live > self.told {
             self.desk.finished(live);
             self.told = live;
         }
+        another
     }
 
     /// What a decision was made upon, if a sealed segment has it.

@@ -85,6 +85,7 @@ pub(crate) fn experiment(called: &str, text: &str, arms: &[&str]) -> Experiment 
             learn: Learn::Arrival,
             on_failure: None,
         },
+        reward_metric: None,
         reward_key: None,
         label: None,
         shadow: None,
@@ -156,7 +157,7 @@ pub(crate) struct Rig {
     pub(crate) ledger: Option<Ledger>,
     pub(crate) handle: Handle,
     pub(crate) origin: u64,
-    config: Config,
+    pub(crate) config: Config,
 }
 
 impl Rig {

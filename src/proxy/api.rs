@@ -246,7 +246,7 @@ async fn post_decision(
                 .unit_hash(serving.experiment.id, &rule.salt, key.as_bytes())
         })
     });
-    let (drawn, decision, context) = draw(worker, serving, unit, baseline, context);
+    let (drawn, decision, context) = draw(worker, (serving, route), unit, baseline, context);
     let logged = LoggedDecision {
         decision,
         unit,

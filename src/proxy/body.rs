@@ -198,6 +198,11 @@ impl<'c> Source<'c> {
         self.ended
     }
 
+    /// Whether all of it has been read from the connection.
+    pub fn is_read(&self) -> bool {
+        self.ended || matches!(self.body, Body::Memory(_))
+    }
+
     /// Whether nothing of it was handed out that is not still at hand: it can be sent (again).
     pub fn can_rewind(&self) -> bool {
         !self.touched || self.held.is_some() || matches!(self.body, Body::Memory(_))
@@ -354,9 +359,14 @@ impl<'c> Source<'c> {
             Transport::Stream(Some(departure)) => departure.wait().await,
             Transport::Stream(None) => std::future::pending().await,
             Transport::Wire { wire, buffer } => {
+                // What was written on makes room, unless it may have to be sent again.
+                if self.held.is_none() {
+                    buffer.consume(std::mem::take(&mut self.taken));
+                }
+                let largest = self.taken + FIRST;
                 poll_fn(|context| {
-                    while !buffer.is_full(FIRST) {
-                        let filled = ready!(wire.poll_fill(context, buffer, FIRST));
+                    while !buffer.is_full(largest) {
+                        let filled = ready!(wire.poll_fill(context, buffer, largest));
                         if !matches!(filled, Ok(1..)) {
                             return std::task::Poll::Ready(());
                         }
@@ -397,6 +407,14 @@ impl<'c> Source<'c> {
         Ok(Some(whole))
     }
 
+    /// Has another body sent in place of one that was read whole.
+    pub fn replace(&mut self, body: Bytes) {
+        self.announced = Some(body.len() as u64);
+        self.ended = body.is_empty();
+        self.body = Body::Memory(body);
+        self.touched = false;
+    }
+
     /// Drops from the buffer what was handed out.
     fn settle(&mut self) {
         if let Transport::Wire { buffer, .. } = &mut self.transport {
@@ -419,6 +437,6 @@ impl<'c> Source<'c> {
         if !matches!(self.body, Body::Memory(_)) {
             self.settle();
         }
-        self.ended
+        self.is_read()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::net::TcpStream;
@@ -27,24 +28,30 @@ const LINGER: u64 = 1_000;
 const LINGER_BYTES: usize = 8 << 20;
 
 /// Room that is kept for reuse.
-const KEPT: usize = 64;
+pub(super) const KEPT: usize = 64;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
     worker: Rc<Worker>,
     stream: TcpStream,
     (address, role): (SocketAddr, Role),
-    slot: Slot,
+    _slot: Slot,
 ) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let stream = Stream::Tcp(stream);
+    let Some((stream, is_http2)) = secure(&worker, stream).await else {
+        return;
+    };
     let peer = Peer {
         address,
         role,
-        origin: Origin::new(address, false),
+        origin: Origin::new(address, worker.shared.tls.is_some()),
     };
+    if is_http2 {
+        streams::serve(worker, Rewound::new(Vec::new(), stream), peer).await;
+        return;
+    }
     let wire = Wire::new(stream, &worker.timers);
     let buffer = Buffer::new(&worker.buffers);
     let session = Session {
@@ -56,7 +63,25 @@ pub(super) async fn serve(
     if let Some(rewound) = session.run().await {
         streams::serve(worker, rewound, peer).await;
     }
-    drop(slot);
+}
+
+/// Shakes hands, where this is a TLS listener. Whether the client wants HTTP/2.
+async fn secure(worker: &Worker, stream: TcpStream) -> Option<(Stream, bool)> {
+    let Some(tls) = &worker.shared.tls else {
+        return Some((Stream::Tcp(stream), false));
+    };
+    let patience = Duration::from_millis(worker.shared.settings.limits.header_timeout);
+    let shaken = tokio::time::timeout(patience, tls.acceptor().accept(stream)).await;
+    match shaken.ok()? {
+        Ok(stream) => {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Some((Stream::Client(Box::new(stream)), is_http2))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+    }
 }
 
 /// An HTTP/1.1 connection.
@@ -141,8 +166,10 @@ impl Session {
             if is_first && data.starts_with(PREFACE) {
                 return Err(NoRequest::Http2);
             }
+            // A part of that start is no bad request yet.
+            let may_be_http2 = is_first && PREFACE.starts_with(data);
             let may_be_whole = memchr::memmem::find(&data[seen..], b"\r\n\r\n").is_some();
-            if !data.is_empty() && (may_be_whole || data.len() >= 2 * parsed) {
+            if !may_be_http2 && (may_be_whole || data.len() >= 2 * parsed) {
                 parsed = data.len();
                 if let Some(length) = request.parse(data, bounds).map_err(refusal)? {
                     self.buffer.consume(length);
@@ -178,7 +205,7 @@ impl Session {
         let limits = &self.worker.shared.settings.limits;
         let keeps_alive = request.keeps_alive() && !self.worker.timers.is_draining();
         let mut out = self.worker.outs.borrow_mut().pop().unwrap_or_default();
-        let (goes_on, whole) = {
+        let (goes_on, whole, is_cut) = {
             let mut client = Client::wire(
                 &self.wire,
                 &mut out,
@@ -189,14 +216,16 @@ impl Session {
             let room = limits.header_bytes;
             let source = Source::wire(&self.wire, &mut self.buffer, request.framing, room);
             let whole = handle(&self.worker, &self.peer, request, source, &mut client).await;
-            (client.has_ended && client.keeps_alive(), whole)
+            let goes_on = client.has_ended && client.keeps_alive();
+            (goes_on, whole, client.has_begun && !client.has_ended)
         };
         let mut outs = self.worker.outs.borrow_mut();
         if outs.len() < KEPT {
             outs.push(out);
         }
         drop(outs);
-        if !whole {
+        // Behind a response that broke off there must be no orderly end, which could be taken for its own.
+        if !whole && !is_cut {
             self.linger().await;
         }
         goes_on && whole

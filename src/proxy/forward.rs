@@ -3,13 +3,17 @@
 //! A request is tried again only within its arm and under the same decision, only while nothing was passed to the client, only
 //! when nothing can have reached the endpoint or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
 
+use std::sync::atomic::Ordering;
+
 use super::body::Source;
 use super::client::Client;
+use super::endpoint::Verdict;
+use super::exchange::is_failure;
 use super::headers::Outgoing;
 use super::router::{Route, RouteArm};
 use super::shadow::Copying;
 use super::upstream::relay::{Bounds, Observer, Parties, Relay, Relayed};
-use super::upstream::{Connection, EndpointState, ForwardError, Link, Opening, least_requests};
+use super::upstream::{Connection, EndpointState, ForwardError, Link, Opening, Place, choose};
 use super::worker::Worker;
 use crate::experiment::upstream::Scheme;
 use crate::http1::head::{Limits, Response};
@@ -27,6 +31,8 @@ pub struct Forward<'a> {
     pub outgoing: &'a Outgoing<'a>,
     /// Where ties between endpoints start.
     pub start: u64,
+    /// Whether an endpoint is tried even if none is available.
+    pub is_last_resort: bool,
 }
 
 /// An arm that did not answer.
@@ -54,6 +60,14 @@ impl Forward<'_> {
         let rule = &self.route.upstream;
         let may_repeat = rule.retry.idempotent || is_idempotent(self.outgoing.request.method());
         let mut tries_left = rule.retry.attempts;
+        self.route.budget.on_request(self.worker.timers.now());
+        let load = &self.arm.load.in_flight;
+        let Some(_place) = Place::take(load, rule.max_in_flight) else {
+            return Err(Failure {
+                error: ForwardError::Overloaded,
+                may_be_sent_again: source.can_rewind(),
+            });
+        };
         loop {
             let parties = Parties {
                 source,
@@ -62,7 +76,10 @@ impl Forward<'_> {
                 copying,
             };
             let refuses = tries_left > 0 && may_repeat && parties.source.can_rewind();
-            let error = match self.attempt(parties, refuses).await {
+            let error = match self
+                .attempt(parties, (refuses, rule.retry.attempts - tries_left))
+                .await
+            {
                 Ok(switched) => return Ok(switched),
                 Err(error) => error,
             };
@@ -73,7 +90,11 @@ impl Forward<'_> {
             // An answer that cannot be read is an answer; and an arm that is slow or full does not want more.
             let worth_it = error.sent_nothing() && error != ForwardError::Overloaded
                 || matches!(error, ForwardError::Closed | ForwardError::Status(_));
-            if !(may_be_sent_again && worth_it && tries_left > 0 && self.may_retry()) {
+            if !(may_be_sent_again
+                && worth_it
+                && tries_left > 0
+                && self.route.budget.try_retry(self.worker.timers.now()))
+            {
                 return Err(Failure {
                     error,
                     may_be_sent_again,
@@ -87,27 +108,55 @@ impl Forward<'_> {
         }
     }
 
-    fn may_retry(&self) -> bool {
-        true
+    /// Takes in what an attempt says of an endpoint.
+    fn judge(&self, state: &EndpointState, relayed: Result<Relayed, ForwardError>, status: u16) {
+        let verdict = match relayed {
+            Err(error) if error.is_the_clients() => return,
+            Err(_) => Verdict::Failure,
+            Ok(_) if is_failure(status) => Verdict::Failure,
+            Ok(_) => Verdict::Success,
+        };
+        let (now, rule) = (self.worker.timers.now(), &self.route.upstream.ejection);
+        let ejected = state
+            .standing
+            .record(verdict, now, rule, &self.arm.ejections);
+        if let Some(until) = ejected {
+            let rest = until.saturating_sub(now);
+            tracing::warn!(endpoint = %state.authority, milliseconds = rest, "an endpoint that fails is let rest");
+            self.route.is_degraded.store(true, Ordering::Relaxed);
+        }
     }
 
     /// One try at one endpoint. A connection that was switched to another protocol is handed back.
     async fn attempt(
         &self,
         parties: Parties<'_, '_, '_, impl Observer>,
-        refuses: bool,
+        (refuses, tried): (bool, u32),
     ) -> Result<Option<Box<Connection>>, ForwardError> {
-        let in_flight =
-            least_requests(&self.arm.endpoints, self.start).ok_or(ForwardError::Unavailable)?;
+        let at = (self.worker.timers.now(), self.route.upstream.slow_start);
+        let in_flight = choose(
+            &self.arm.endpoints,
+            self.start + u64::from(tried),
+            at,
+            self.is_last_resort,
+        )
+        .ok_or(ForwardError::Unavailable)?;
         let state = in_flight.state;
         let opening = opening(self.worker, self.route);
-        let mut link = self.worker.pool.acquire(state, opening).await?;
+        let mut link = match self.worker.pool.acquire(state, opening).await {
+            Ok(link) => link,
+            Err(error) => {
+                self.judge(state, Err(error), 0);
+                return Err(error);
+            }
+        };
         let mut relay = Relay::new(self.worker, self.route, self.arm, state, self.outgoing);
         if refuses {
             relay.refused = &self.route.upstream.retry.statuses;
         }
         let mut response = self.worker.responses.borrow_mut().pop().unwrap_or_default();
         let relayed = relay.run(&mut link, parties, &mut response).await;
+        self.judge(state, relayed, response.status);
         self.keep(response);
         match (relayed?, link) {
             (Relayed::Switched, Link::Wire(connection)) => return Ok(Some(connection)),

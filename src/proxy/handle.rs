@@ -15,8 +15,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use super::body::{Source, SourceError};
@@ -34,7 +36,7 @@ use super::worker::{Peer, Role, Worker};
 use super::{api, context, unit, vet};
 use crate::clock::{Stopwatch, Timestamp};
 use crate::decision_id::DecisionId;
-use crate::engine::decide::{Draw, decide};
+use crate::engine::decide::{Draw, decide, decide_among, own_probabilities};
 use crate::engine::event::Event;
 use crate::engine::snapshot::Serving;
 use crate::experiment::context::{Context, ContextRule};
@@ -61,7 +63,7 @@ pub async fn handle(
         }
         Err(_) if client.has_begun => client.abort(),
         Err(problem) => {
-            if !source.has_ended() {
+            if !source.is_read() {
                 client.close_after();
             }
             if client.answer(problem.into_response()).await.is_err() {
@@ -106,7 +108,7 @@ async fn respond(
     match (api::is_reserved(request.path()), peer.role) {
         (true, Role::Everything | Role::Api) => {
             let answer = api::answer(worker, peer.address, request, source).await?;
-            if !source.has_ended() {
+            if !source.is_read() {
                 client.close_after();
             }
             if client.answer(answer).await.is_err() {
@@ -127,19 +129,21 @@ async fn respond(
     let Some(index) = published.router.find(request) else {
         return Err(worker.unmatched());
     };
-    let matched = Matched {
+    let mut matched = Matched {
         worker,
         published: &published,
         index,
         request,
         peer,
+        body: None,
     };
-    let (found, context) = matched.identify(source).await?;
+    let (found, context, body) = matched.identify(source).await?;
+    matched.body = body;
     let subject = matched.subject(found);
     let key = matched.reward_key();
     let (draw, decision, context) = draw(
         worker,
-        matched.serving(),
+        (matched.serving(), matched.route()),
         subject.unit,
         subject.baseline,
         context,
@@ -165,7 +169,7 @@ async fn respond(
 /// Draws an arm and makes the decision that says so. Does not record it.
 pub(super) fn draw(
     worker: &Worker,
-    serving: &Serving,
+    (serving, route): (&Serving, &Route),
     unit: Option<UnitHash>,
     baseline: bool,
     context: Option<Context>,
@@ -176,31 +180,34 @@ pub(super) fn draw(
         rule.encode(context, &mut workspace.features);
     }
     let sequence = worker.next_sequence();
-    let draw = if baseline {
-        Draw {
+    let keys = &worker.shared.draw_keys;
+    let (draw, own) = if baseline {
+        let draw = Draw {
             arm: serving.experiment.baseline,
             propensity: 1.0,
             reason: Reason::Paused,
-        }
+        };
+        (draw, false)
+    } else if route.is_degraded.load(Ordering::Relaxed) {
+        let now = worker.timers.now();
+        let available = |arm: usize| route.arms[arm].is_available(now);
+        let among = decide_among(serving, unit, sequence, keys, workspace, &available);
+        (among.draw, among.own)
     } else {
-        decide(serving, unit, sequence, &worker.shared.draw_keys, workspace)
+        let draw = decide(serving, unit, sequence, keys, workspace);
+        let depends = serving.allocation.contextual.is_some();
+        (draw, depends && draw.reason == Reason::Sampled)
     };
-    let depends = serving.allocation.contextual.is_some() && draw.reason == Reason::Sampled;
-    let drawn_from: &[f64] = if depends {
-        &workspace.probabilities
+    let logged = if own || context.is_some() {
+        let own = if own {
+            own_probabilities(serving, workspace)
+        } else {
+            Vec::new()
+        };
+        LoggedContext::of(context, own)
     } else {
-        &[]
+        None
     };
-    let logged = context.map(|context| {
-        let arms = serving.experiment.arms.iter().map(|arm| arm.id);
-        let probabilities = arms
-            .zip(drawn_from.iter().copied())
-            .filter(|(_, probability)| *probability > 0.0);
-        Box::new(LoggedContext {
-            context,
-            probabilities: probabilities.collect(),
-        })
-    });
     let decision = decision_of(serving, draw, sequence, worker.now());
     (draw, decision, logged)
 }
@@ -242,6 +249,8 @@ struct Matched<'a> {
     index: usize,
     request: &'a Request,
     peer: &'a Peer,
+    /// The body, where it was read.
+    body: Option<Bytes>,
 }
 
 impl Matched<'_> {
@@ -257,14 +266,16 @@ impl Matched<'_> {
     async fn identify(
         &self,
         source: &mut Source<'_>,
-    ) -> Result<(unit::Found, Option<Context>), Problem> {
+    ) -> Result<(unit::Found, Option<Context>, Option<Bytes>), Problem> {
         let limits = &self.worker.shared.settings.limits;
         let experiment = &self.serving().experiment;
         let rules = (experiment.unit.as_ref(), experiment.context.as_deref());
         let unit_in_body = rules
             .0
             .is_some_and(|rule| matches!(rule.source, UnitSource::Json(_)));
-        let needs_body = unit_in_body || rules.1.is_some_and(ContextRule::needs_body);
+        let needs_body = unit_in_body
+            || rules.1.is_some_and(ContextRule::needs_body)
+            || self.route().upstream.model_field.is_some();
         let read = if needs_body {
             Some(read_body(source, limits.buffered_body, limits.body_timeout).await?)
         } else {
@@ -283,7 +294,8 @@ impl Matched<'_> {
             };
             context::find(rule, found)
         });
-        Ok((found, context))
+        drop(json);
+        Ok((found, context, read))
     }
 
     /// The client's own key for the decision, where the policy file asks for one.
@@ -418,6 +430,7 @@ impl Matched<'_> {
             exchange: Exchange::start(worker, decision, duration, self.serving()),
         };
         let rule = &route.upstream;
+        self.name_model(rule.model_field.as_deref(), arm.model.as_deref(), source);
         let outgoing = Outgoing {
             request: self.request,
             peer: self.peer,
@@ -437,6 +450,7 @@ impl Matched<'_> {
             arm,
             outgoing: &outgoing,
             start: decision.sequence.counter,
+            is_last_resort: decision.reason == Reason::Fallback,
         };
         let run = forward.run(source, client, &mut served, copying);
         let outcome = match rule.total_timeout {
@@ -463,6 +477,15 @@ impl Matched<'_> {
                 Err(failure)
             }
         }
+    }
+
+    /// Puts the arm's model into the body. A body without that field goes as it came.
+    fn name_model(&self, field: Option<&str>, model: Option<&str>, source: &mut Source<'_>) {
+        let (Some(field), Some(body)) = (field, &self.body) else {
+            return;
+        };
+        let named = model.and_then(|model| crate::json::replace_text(body, field, model));
+        source.replace(named.map_or_else(|| body.clone(), Bytes::from));
     }
 
     fn count(&self, arm: usize, code: u16) {
@@ -575,8 +598,9 @@ impl Observer for Served<'_> {
         self.exchange.answered(status);
     }
 
-    fn passes(&mut self, data: &[u8]) {
+    fn passes(&mut self, data: &[u8]) -> bool {
         self.exchange.watch(data);
+        true
     }
 
     fn ended(&mut self) {
@@ -605,7 +629,7 @@ pub(super) async fn read_body(
     source: &mut Source<'_>,
     limit: usize,
     patience: u64,
-) -> Result<bytes::Bytes, Problem> {
+) -> Result<Bytes, Problem> {
     let read = source.read_whole(limit, patience);
     match tokio::time::timeout(Duration::from_millis(patience), read).await {
         Ok(Ok(Some(whole))) => Ok(whole),

@@ -132,6 +132,8 @@ impl Outgoing<'_> {
                     continue;
                 }
                 Known::AcceptEncoding if self.identity => continue,
+                // A copy is whole when it is sent.
+                Known::Expect if self.shadow.is_some() => continue,
                 Known::Forwarded
                     if adds && self.forwarding.style != ForwardingStyle::XForwarded =>
                 {

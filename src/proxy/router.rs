@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::AtomicBool;
 
 use http::HeaderValue;
 use metrics::{Counter, Histogram};
 
+use super::endpoint::{Budget, Ejections};
 use super::headers;
 use super::shadow::RouteShadow;
-use super::upstream::{EndpointState, Endpoints};
+use super::tls;
+use super::upstream::{ArmLoad, EndpointState, Endpoints};
 use crate::experiment::upstream::{HostRule, PathRewrite, UpstreamRule};
 use crate::experiment::{Experiment, PathRule};
 use crate::http1::head::Request;
@@ -50,6 +52,10 @@ pub struct Route {
     pub overhead: Histogram,
     /// How endpoints are reached.
     pub upstream: UpstreamRule,
+    /// Retries that are allowed.
+    pub budget: Budget,
+    /// Whether some arm may have no available endpoint, so that a draw has to look.
+    pub is_degraded: AtomicBool,
 }
 
 /// What a request to one arm needs.
@@ -65,17 +71,34 @@ pub struct RouteArm {
     pub host: HostRule,
     /// What becomes of the path.
     pub path: Option<PathRewrite>,
-    /// Requests in flight from all workers.
-    pub in_flight: Arc<AtomicUsize>,
+    /// What takes the place of the text at [`UpstreamRule::model_field`].
+    pub model: Option<String>,
+    /// What outlives reloads of it.
+    pub load: Arc<ArmLoad>,
+    /// Places of its endpoints that may be ejected.
+    pub ejections: Ejections,
+}
+
+impl RouteArm {
+    /// Whether one of its endpoints may get requests.
+    pub fn is_available(&self, now: u64) -> bool {
+        self.endpoints
+            .iter()
+            .any(|state| state.standing.is_available(now))
+    }
 }
 
 impl Router {
     /// Compiles `experiments`, which are sorted most specific first. Endpoints that were known before keep their state.
+    ///
+    /// # Errors
+    ///
+    /// A file that TLS to an endpoint needs.
     pub fn build(
         experiments: &[Arc<Experiment>],
         endpoints: &Endpoints,
         metrics: &Metrics,
-    ) -> Self {
+    ) -> Result<Self, tls::Error> {
         let mut router = Self::default();
         for (index, experiment) in experiments.iter().enumerate() {
             let (map, path) = match &experiment.matcher.path {
@@ -85,9 +108,9 @@ impl Router {
             map.entry(path.clone()).or_default().push(index);
             router
                 .routes
-                .push(Route::build(experiment, endpoints, metrics));
+                .push(Route::build(experiment, endpoints, metrics)?);
         }
-        router
+        Ok(router)
     }
 
     /// The index of the experiment that this request belongs to: exact path first, then the longest prefix; among equals
@@ -114,26 +137,33 @@ impl Router {
 }
 
 impl Route {
-    fn build(experiment: &Experiment, endpoints: &Endpoints, metrics: &Metrics) -> Self {
+    fn build(
+        experiment: &Experiment,
+        endpoints: &Endpoints,
+        metrics: &Metrics,
+    ) -> Result<Self, tls::Error> {
         let matcher = &experiment.matcher;
         let name = [("experiment", experiment.name.as_str())];
-        let arms = experiment.arms.iter().map(|arm| RouteArm {
-            endpoints: arm
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoints.state(endpoint, arm.protocol))
-                .collect(),
-            metrics: metrics.arm(&experiment.name, &arm.name),
-            header: headers::value(arm.name.as_str()),
-            host: arm.host.clone(),
-            path: arm.path.clone(),
-            in_flight: endpoints.arm(experiment.id, arm.id),
+        let arms = experiment.arms.iter().map(|arm| {
+            let tls = &experiment.upstream.tls;
+            let states = arm.endpoints.iter();
+            let states = states.map(|endpoint| endpoints.state(endpoint, arm.protocol, tls));
+            Ok(RouteArm {
+                endpoints: states.collect::<Result<_, _>>()?,
+                metrics: metrics.arm(&experiment.name, &arm.name),
+                header: headers::value(arm.name.as_str()),
+                host: arm.host.clone(),
+                path: arm.path.clone(),
+                model: arm.model.clone(),
+                load: endpoints.arm(experiment.id, arm.id),
+                ejections: Ejections::new(arm.endpoints.len(), &experiment.upstream.ejection),
+            })
         });
-        Self {
+        Ok(Self {
             methods: matcher.methods.clone(),
             host: matcher.host.clone(),
             headers: matcher.headers.clone(),
-            arms: arms.collect(),
+            arms: arms.collect::<Result<_, _>>()?,
             experiment_header: headers::value(experiment.name.as_str()),
             version_header: headers::value(&experiment.version.to_string()),
             shadow: experiment.shadow.as_ref().map(|rule| {
@@ -146,8 +176,11 @@ impl Route {
             }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
+            budget: Budget::new(&experiment.upstream.retry),
+            // Endpoints may be known from before.
+            is_degraded: AtomicBool::new(true),
             upstream: experiment.upstream.clone(),
-        }
+        })
     }
 
     fn matches(&self, request: &Request) -> bool {

@@ -21,7 +21,7 @@ use super::forward::opening;
 use super::headers::Outgoing;
 use super::router::{Route, RouteArm, Router};
 use super::upstream::relay::{Observer, Parties, Relay, Relayed};
-use super::upstream::{Link, least_requests};
+use super::upstream::{Link, choose};
 use super::worker::{Peer, Worker};
 use crate::clock::Stopwatch;
 use crate::engine::event::Event;
@@ -269,13 +269,15 @@ impl Observer for Answer {
         self.status = Some(status);
     }
 
-    fn passes(&mut self, data: &[u8]) {
+    fn passes(&mut self, data: &[u8]) -> bool {
         self.is_too_long |= self.body.len() + data.len() > self.limit;
         if self.is_too_long {
             self.body = Vec::new();
         } else {
             self.body.extend_from_slice(data);
         }
+        // The rest is of no use to anybody.
+        !self.is_too_long
     }
 
     fn ended(&mut self) {}
@@ -335,7 +337,8 @@ impl Shadowing {
         let (worker, route) = (&self.worker, self.route());
         let route_arm: &RouteArm = &route.arms[arm.index];
         let start = self.decision.sequence.counter;
-        let Some(in_flight) = least_requests(&route_arm.endpoints, start) else {
+        let at = (worker.timers.now(), route.upstream.slow_start);
+        let Some(in_flight) = choose(&route_arm.endpoints, start, at, false) else {
             return false;
         };
         let opening = opening(worker, route);

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::body::{Departure, Source};
 use super::channel::ChannelBody;
 use super::client::Client;
+use super::connection::KEPT;
 use super::handle::handle;
 use super::problem::Problem;
 use super::stream::Rewound;
@@ -135,7 +136,10 @@ async fn respond(
         }
         drop(client);
         drop(open);
-        worker.requests.borrow_mut().push(head);
+        let mut kept = worker.requests.borrow_mut();
+        if kept.len() < KEPT {
+            kept.push(head);
+        }
     });
     let response = receiver.await.ok();
     waiting.0 = None;

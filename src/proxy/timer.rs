@@ -36,19 +36,18 @@ struct Slot {
     waker: RefCell<Option<Waker>>,
 }
 
-impl Default for Timers {
-    fn default() -> Self {
+impl Timers {
+    /// Whose time began with `started`.
+    pub fn new(started: Stopwatch) -> Self {
         Self {
-            started: Stopwatch::start(),
-            now: Cell::new(0),
+            now: Cell::new(started.elapsed().as_millis() as u64),
+            started,
             is_draining: Cell::new(false),
             slots: RefCell::default(),
         }
     }
-}
 
-impl Timers {
-    /// Milliseconds since the worker started, as of the last tick.
+    /// Milliseconds since the process started, as of the last tick.
     pub fn now(&self) -> u64 {
         self.now.get()
     }
@@ -115,7 +114,7 @@ impl Timer {
         }
     }
 
-    /// Milliseconds since the worker started, as of the last tick.
+    /// Milliseconds since the process started, as of the last tick.
     pub fn now(&self) -> u64 {
         self.timers.now()
     }
@@ -190,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_in_time_is_not_cut_and_what_does_not_is() {
-        let timers = Rc::new(Timers::default());
+        let timers = Rc::new(Timers::new(Stopwatch::start()));
         let (first, second) = (Timer::new(&timers), Timer::new(&timers));
         assert_eq!(first.within(0, async { 7 }).await, Ok(7));
         drop(first);

@@ -265,7 +265,8 @@ impl Wire {
             let length = self.writing.within(patience, step).await?;
             match length {
                 Ok(length @ 1..) => written += length,
-                _ if written == 0 => return Err(WireError::Unsent),
+                // TLS may have sent some records of what it reports as a failure.
+                _ if written == 0 && !self.is_tls() => return Err(WireError::Unsent),
                 _ => return Err(WireError::Broken),
             }
         }

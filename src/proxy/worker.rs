@@ -20,10 +20,11 @@ use super::headers::Origin;
 use super::problem::Problem;
 use super::router::Router;
 use super::timer::Timers;
+use super::tls::ServerTls;
 use super::upstream::Pool;
 use super::wire::Buffers;
 use crate::chance::DrawKeys;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::config::settings::Settings;
 use crate::decision_id::Keys;
 use crate::engine::contextual::Workspace;
@@ -84,6 +85,10 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Requests in flight of all workers.
     pub in_flight: AtomicUsize,
+    /// TLS to clients, if the listener speaks it.
+    pub tls: Option<Arc<ServerTls>>,
+    /// When time-outs began to be counted.
+    pub started: Stopwatch,
     /// The phase, watched by every connection.
     pub phase: watch::Receiver<Phase>,
 }
@@ -131,7 +136,8 @@ impl std::fmt::Debug for Worker {
 impl Worker {
     /// `None` for an index beyond the number of workers that the ledger was started for.
     fn new(shared: Arc<Shared>, index: u16) -> Option<Self> {
-        let (timers, buffers) = (Rc::<Timers>::default(), Rc::<Buffers>::default());
+        let timers = Rc::new(Timers::new(shared.started));
+        let buffers = Rc::<Buffers>::default();
         Some(Self {
             pool: Pool::new(&timers, &buffers),
             shadows: Pool::new(&timers, &buffers),

@@ -104,6 +104,8 @@ struct Run<'p> {
     enabled: Vec<bool>,
     /// What the policy saw when the serving allocation was computed: what was learned, and what waits.
     seen: Vec<(Moments, u64)>,
+    /// Whether it might see something else now.
+    stale: bool,
     /// A bandit that keeps units on their arms does not publish before this time.
     held_until: Timestamp,
     /// Whether credits come when windows close.
@@ -153,6 +155,7 @@ impl<'p> Run<'p> {
             },
             enabled: vec![true; arms],
             seen: Vec::new(),
+            stale: true,
             held_until: at,
             closes: experiment.reward.default.is_some() || experiment.reward.learn == Learn::Close,
             outstanding: plan
@@ -187,7 +190,9 @@ impl<'p> Run<'p> {
 
     /// Closes windows, and counts what that credits.
     fn close(&mut self, now: Timestamp) {
-        if self.state.advance(now) && self.closes {
+        let closed = self.state.advance(now);
+        self.stale |= closed;
+        if closed && self.closes {
             let tallies = self.tallies();
             let credited = tallies.iter().map(|tally| tally.learned.count());
             self.schedule.recount(credited);
@@ -206,14 +211,19 @@ impl<'p> Run<'p> {
     /// What the learner does: evidence to allocation, unless the policy would see nothing new.
     fn publish(&mut self, now: Timestamp) {
         let experiment = &self.plan.experiment;
+        let ages = !experiment.policy.statistics().memory.is_forever();
+        // In most rounds nothing was learned, and tallies cost more than the round.
+        if now < self.held_until || !(self.stale || ages) {
+            return;
+        }
+        self.stale = false;
         let tallies = self.tallies();
         let waits = experiment.policy.counts_waiting();
         let seen: Vec<(Moments, u64)> = tallies
             .iter()
             .map(|tally| (tally.learned, if waits { tally.waiting } else { 0 }))
             .collect();
-        let ages = !experiment.policy.statistics().memory.is_forever();
-        if (seen == self.seen && !ages) || now < self.held_until {
+        if seen == self.seen && !ages {
             return;
         }
         let candidates = candidates(experiment, &tallies, &self.enabled, now);
@@ -273,6 +283,7 @@ impl<'p> Run<'p> {
             context,
         }));
         self.schedule.decided(draw.arm);
+        self.stale |= experiment.policy.counts_waiting();
         let value = self.history.reward(draw.arm);
         self.regret += self.history.regret(draw.arm);
         self.trial.drawn[draw.arm] += 1;
@@ -353,7 +364,10 @@ impl<'p> Run<'p> {
             return;
         };
         match rewarded.verdict {
-            Verdict::Accepted if rule.learn == Learn::Arrival => self.schedule.credited(reward.arm),
+            Verdict::Accepted if rule.learn == Learn::Arrival => {
+                self.schedule.credited(reward.arm);
+                self.stale = true;
+            }
             Verdict::Late => self.trial.late += 1,
             _ => {}
         }

@@ -60,6 +60,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Requests that belong to no experiment.",
     ),
     ("pointsman_config_reloads_total", "Reloads by outcome."),
+    (
+        "pointsman_tls_reloads_total",
+        "Reloads of the certificate by outcome.",
+    ),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -80,6 +84,10 @@ const GAUGES: &[(&str, &str)] = &[
         "Probability with which the arm is drawn.",
     ),
     (
+        "pointsman_arm_healthy",
+        "1 if one of the arm's endpoints is available, 0 if none is and the arm is not drawn.",
+    ),
+    (
         "pointsman_learner_lag_seconds",
         "Age of the oldest committed reward that no snapshot holds yet, when last published.",
     ),
@@ -90,6 +98,14 @@ const GAUGES: &[(&str, &str)] = &[
     (
         "pointsman_config_last_reload_success_timestamp_seconds",
         "When policies last changed successfully.",
+    ),
+    (
+        "pointsman_tls_last_reload_successful",
+        "1 if the certificate's files are what serves, 0 if an old certificate still serves.",
+    ),
+    (
+        "pointsman_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate that serves expires.",
     ),
     ("pointsman_connections", "Open client connections."),
     (

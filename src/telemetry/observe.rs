@@ -34,6 +34,7 @@ struct ArmHandles {
     rewards: [Counter; Verdict::ALL.len()],
     allocation: Gauge,
     probability_best: Gauge,
+    healthy: Gauge,
 }
 
 impl Telemetry {
@@ -80,6 +81,7 @@ impl Telemetry {
                 handles.metrics.posterior_mean.set(state.posterior.mean());
                 handles.metrics.reward_sum.set(state.tally.rewards.sum());
                 known.probability_best.set(state.probability_best);
+                known.healthy.set(f64::from(u8::from(state.healthy)));
                 known
                     .allocation
                     .set(serving.allocation.probabilities[index]);
@@ -102,6 +104,7 @@ impl Telemetry {
         ArmHandles {
             rewards,
             allocation: self.metrics.gauge("pointsman_arm_allocation", &labels),
+            healthy: self.metrics.gauge("pointsman_arm_healthy", &labels),
             probability_best: self
                 .metrics
                 .gauge("pointsman_arm_probability_best", &labels),
@@ -129,6 +132,8 @@ fn clear_vanished(
         if !serves {
             handles.allocation.set(0.0);
             handles.probability_best.set(0.0);
+            // Nobody is to be called for an arm that is gone.
+            handles.healthy.set(1.0);
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::Kind;
 use crate::clock::Timestamp;
+use crate::engine::decide::is_remainder;
 use crate::engine::event::{Event, PolicyAdopted, Rewarded, Verdict};
 use crate::experiment::decision::{Decision, LoggedDecision, Reason};
 use crate::experiment::id::{ArmId, ExperimentId, Name, PolicyVersion, SequenceKey};
@@ -79,6 +80,15 @@ struct Told<'a> {
     reason: Option<&'a str>,
     epoch: Option<u16>,
     policy_version: Option<&'a str>,
+}
+
+impl Known {
+    /// What an allocation gave the arms, if that is remembered.
+    fn allocation(&self, version: u64) -> Option<&[(ArmId, f64)]> {
+        let mut newest_first = self.allocations.iter().rev();
+        let (_, found) = newest_first.find(|(other, _)| *other == version)?;
+        Some(found)
+    }
 }
 
 impl Checks {
@@ -189,6 +199,13 @@ impl Checks {
                 Kind::Probabilities,
                 format!("{}, allocation {version}: {wrong}", known.name),
             );
+        }
+        let newest = known.allocations.back();
+        if known.last == Some((version, epoch))
+            && newest.is_some_and(|(_, stated)| *stated == *probabilities)
+        {
+            // Every segment says again what is drawn from.
+            return;
         }
         if let Some((last, last_epoch)) = known.last {
             let follows = if known.tracked {
@@ -332,22 +349,30 @@ impl Checks {
     /// The propensity of a draw is what was journalled for its arm, bit for bit.
     fn propensity(&mut self, logged: &LoggedDecision, tell: &mut Tell<'_>) {
         let decision = &logged.decision;
+        let version = logged.allocation_version;
+        let known = self.experiments.get(&decision.experiment);
+        let allocation = known.and_then(|known| known.allocation(version));
         let own = logged
             .context
             .as_ref()
-            .map(|context| context.probabilities.as_slice())
-            .filter(|own| !own.is_empty());
-        if let Some(wrong) = own.and_then(unsound) {
+            .filter(|own| !own.probabilities.is_empty());
+        if let Some(wrong) = own.and_then(|own| unsound(&own.probabilities)) {
             tell(Kind::Probabilities, wrong);
         }
-        let version = logged.allocation_version;
-        let drawn_from = own.or_else(|| {
-            let known = self.experiments.get(&decision.experiment)?;
-            let mut newest_first = known.allocations.iter().rev();
-            let (_, found) = newest_first.find(|(other, _)| *other == version)?;
-            Some(found.as_slice())
-        });
-        let Some(drawn_from) = drawn_from else {
+        // Without a context they can only differ from the allocation because some of its arms were not available.
+        if let (Some(own), Some(allocation)) = (own, allocation)
+            && own.found().is_none()
+            && !is_remainder(&own.probabilities, allocation)
+        {
+            tell(
+                Kind::Probabilities,
+                format!(
+                    "its own probabilities are not those of allocation {version} over the arms that were available"
+                ),
+            );
+        }
+        let own = own.map(|own| own.probabilities.as_slice());
+        let Some(drawn_from) = own.or(allocation) else {
             self.uncompared += 1;
             return;
         };

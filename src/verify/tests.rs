@@ -34,6 +34,7 @@ fn started() -> Event {
 fn policy(epoch: u16) -> Event {
     let name = |text| Name::new(text).unwrap();
     Event::PolicyAdopted(Box::new(PolicyAdopted {
+        metric: None,
         at: at(1),
         name: name("stars"),
         experiment: EXPERIMENT,

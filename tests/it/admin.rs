@@ -20,6 +20,7 @@ fn metrics_have_their_names_and_bounded_labels() {
         "pointsman_reward_sum{experiment=\"stars\",arm=\"a\"} 1",
         "pointsman_arm_probability_best{experiment=\"stars\",arm=\"a\"} 1",
         "pointsman_arm_allocation{experiment=\"stars\",arm=\"a\"} 1",
+        "pointsman_arm_healthy{experiment=\"stars\",arm=\"a\"} 1",
         "pointsman_arm_posterior_mean{experiment=\"stars\",arm=\"a\"} 0.66",
         "pointsman_config_last_reload_successful 1",
         "pointsman_config_last_reload_success_timestamp_seconds ",

@@ -195,6 +195,58 @@ fn orders_are_for_the_admin_alone_and_about_what_there_is() {
 }
 
 #[test]
+fn a_metric_that_the_policy_file_names_is_the_reward() {
+    let a = Upstream::json("{}");
+    let policy = |metric: &str| {
+        let policy = format!(
+            "[policy.thompson]\n[reward]\nkind = \"real\"\nwindow = \"1h\"\naggregate = \"sum\"\n{metric}"
+        );
+        stars(&policy, &[&a])
+    };
+    let mut proxy = Proxy::start(&[("stars", &policy("metric = \"revenue\"\n"))]);
+    let id = decide(&proxy).decision();
+    let items = json!([
+        {"decision_id": id, "metric": "revenue", "reward": 12.5, "id": "x"},
+        {"decision_id": id, "metric": "revenue", "reward": 12.5, "id": "x"},
+        {"decision_id": id, "metric": "revenue", "reward": 7.5, "id": "y"},
+        {"decision_id": id, "metric": "clicks", "reward": 3},
+        {"decision_id": id, "reward": 1, "id": "z"},
+    ]);
+    let answer = proxy.reward(&items.to_string());
+    let wanted = ["accepted", "duplicate", "accepted", "accepted", "invalid"];
+    assert_eq!(answer.statuses(), wanted);
+    assert!(answer.text().contains("learns from the metric revenue"));
+    for ended in [false, true] {
+        if ended {
+            proxy.kill();
+            proxy.run();
+        }
+        proxy.rewards("stars", 1.0);
+        assert_eq!(proxy.arms("stars", "reward_sum"), [20.0]);
+        let metrics = proxy.experiment("stars")["arms"][0]["metrics"].clone();
+        assert_eq!(
+            metrics,
+            json!({"clicks": {"count": 1, "sum": 3.0, "mean": 3.0}})
+        );
+        assert_eq!(
+            proxy.reward(&items[0].to_string()).statuses(),
+            ["duplicate"]
+        );
+    }
+    // Another metric is another meaning: what was earned so far does not count towards it.
+    proxy.write_policy("stars", &policy("metric = \"clicks\"\n"));
+    assert_eq!(proxy.reload().status, 200);
+    assert_eq!(proxy.experiment("stars")["epoch"], 2);
+    let old = json!({"decision_id": id, "metric": "clicks", "reward": 1, "id": "x"}).to_string();
+    assert_eq!(proxy.reward(&old).statuses(), ["retired"]);
+    let new = decide(&proxy).decision();
+    let item = json!({"decision_id": new, "metric": "clicks", "reward": 4, "id": "x"}).to_string();
+    assert_eq!(proxy.reward(&item).statuses(), ["accepted"]);
+    proxy.rewards("stars", 1.0);
+    assert_eq!(proxy.arms("stars", "reward_sum"), [4.0]);
+}
+
+#[test]
 fn named_metrics_are_reported_for_each_arm() {
     let a = Upstream::json("{}");
     let mut proxy = Proxy::stars("[policy.thompson]\n", &[&a]);

@@ -162,6 +162,7 @@ fn forged_and_foreign_ids_exit_with_1_and_say_why() {
         assert_eq!(output.status.code(), Some(1), "{nonsense}: {output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.starts_with("error: not a decision id: "), "{text}");
+        assert_eq!(text.matches("has 80 characters").count(), 1, "{text}");
     }
 
     // Another installation knows neither the key nor the decision, and one that never ran has no journal.

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "journal", "rewards"],
     &["simulate", "inspect", "verify", "export"],
     &["http1"],
-    &["ledger", "learner"],
+    &["ledger", "learner", "handover"],
     &["telemetry", "proxy"],
     &["reload"],
     &["admin"],

@@ -1,5 +1,7 @@
 //! What a posted reward does, and what is answered.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 
 use crate::harness::upstream::Upstream;
@@ -152,6 +154,79 @@ fn labels_are_scored_against_the_prediction() {
         right.received()[0].header("accept-encoding"),
         Some("identity")
     );
+}
+
+#[test]
+fn labels_are_scored_as_the_policy_file_says() {
+    let four = Upstream::json("{\"stars\": [{\"label\": 4}]}");
+    let scored = |rule: &str, labels: &[(Value, &str, Option<f64>)]| {
+        let policy = format!("[policy.thompson]\n[label]\nprediction = \"/stars/0/label\"\n{rule}");
+        let proxy = Proxy::stars(&policy, &[&four]);
+        let mut sum = 0.0;
+        for (label, status, value) in labels {
+            let body = json!({"decision_id": decide(&proxy).0, "label": label}).to_string();
+            assert_eq!(proxy.reward(&body).statuses(), [*status], "{rule} {label}");
+            sum += value.unwrap_or(0.0);
+        }
+        let counted = labels.iter().filter(|label| label.2.is_some()).count();
+        proxy.rewards("stars", counted as f64);
+        assert_eq!(proxy.arms("stars", "reward_sum"), [sum], "{rule}");
+    };
+    scored(
+        "compare = { within = 1 }\n",
+        &[
+            (json!(5), "accepted", Some(1.0)),
+            (json!(2.5), "accepted", Some(0.0)),
+            (json!("4"), "invalid", None),
+        ],
+    );
+    scored(
+        "compare = \"absolute_error\"\n[reward]\nkind = \"bounded\"\nmin = 1\nmax = 5\nwindow = \"1h\"\n",
+        &[
+            (json!(4), "accepted", Some(5.0)),
+            (json!(2.5), "accepted", Some(3.5)),
+            (json!(100), "accepted", Some(1.0)),
+            (json!(true), "invalid", None),
+        ],
+    );
+}
+
+/// Up to the limit a response is looked into, and beyond it none is: it passes all the same, as it comes.
+#[test]
+fn responses_are_looked_into_up_to_a_limit_and_not_delayed() {
+    let (hold, release) = std::sync::mpsc::channel::<()>();
+    let release = std::sync::Mutex::new(release);
+    let upstream = Upstream::behaving(move |request, stream| {
+        let padding = "x".repeat(if request.body == b"long" { 300 } else { 0 });
+        let rest = format!("5, \"padding\": \"{padding}\"}}");
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\n{\"label\":\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        release.lock().unwrap().recv().unwrap();
+        let chunk = format!("{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len());
+        stream.write_all(chunk.as_bytes()).is_ok()
+    });
+    let policy = "[policy.fixed]\n[label]\nprediction = \"/label\"\n";
+    let text = crate::harness::stars(policy, &[&upstream]);
+    let mut proxy = Proxy::prepare(&[("stars", &text)], "[limits]\nlabel_response = 200\n");
+    proxy.run();
+    for (body, status) in [("short", "accepted"), ("long", "unscored")] {
+        let mut client = proxy.client();
+        let length = body.len();
+        let request =
+            format!("POST /v1/stars HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}");
+        client.raw(request.as_bytes());
+        let (_, headers) = client.receive_head().unwrap();
+        // The arm has not sent the label yet, and what it has sent is here.
+        assert_eq!(client.receive_chunk().unwrap(), b"{\"label\":");
+        hold.send(()).unwrap();
+        while client.receive_chunk().is_some() {}
+        let id = headers
+            .iter()
+            .find(|(name, _)| name == "x-pointsman-decision");
+        let label = json!({"decision_id": id.unwrap().1, "label": 5}).to_string();
+        assert_eq!(proxy.reward(&label).statuses(), [status], "{body}");
+    }
+    proxy.rewards("stars", 1.0);
 }
 
 #[test]

@@ -111,6 +111,31 @@ fn while_a_sync_hangs_decisions_are_answered_and_rewards_are_not() {
     });
 }
 
+/// Sixty clients that each wait for an answer of their own do not wait for sixty syncs.
+#[test]
+fn one_sync_covers_all_rewards_that_wait() {
+    let rig = Rig::new();
+    let ids: Vec<_> = (0..60).map(|_| rig.decide()).collect();
+    rig.tell("hold", "");
+    std::thread::scope(|scope| {
+        let posts: Vec<_> = ids
+            .iter()
+            .map(|id| scope.spawn(|| rig.proxy.reward(&reward(id)).statuses()))
+            .collect();
+        eventually("a sync hangs", || rig.log().ends_with('s').then_some(()));
+        // Those that come later still get syncs of their own, of which there may be a few.
+        std::thread::sleep(Duration::from_millis(500));
+        let before = rig.log().len();
+        rig.untell("hold");
+        for post in posts {
+            assert_eq!(post.join().unwrap(), ["accepted"]);
+        }
+        let since = rig.log()[before..].to_owned();
+        let syncs = since.matches('e').count();
+        assert!((1..=12).contains(&syncs), "{syncs} syncs: {since}");
+    });
+}
+
 #[test]
 fn no_reward_is_acknowledged_before_its_sync_has_ended() {
     let rig = Rig::new();

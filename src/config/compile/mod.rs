@@ -17,7 +17,7 @@ use crate::experiment::id::{ExperimentId, Name, PolicyVersion};
 use crate::experiment::reward::RewardKind;
 use crate::experiment::{Arm, Experiment, Matcher, UpstreamRule};
 use arm::arm;
-use sections::{label, reward, reward_key, unit};
+use sections::{label, reward, reward_key, reward_metric, unit};
 
 /// A policy file as it was read.
 #[derive(Debug, Clone)]
@@ -137,6 +137,10 @@ impl File<'_> {
             .as_ref()
             .filter(|section| section.has("key"))
             .map(|section| reward_key(section, has_token));
+        let reward_metric = rewards
+            .as_ref()
+            .filter(|section| section.has("metric"))
+            .map(|section| reward_metric(section, top.has("label")));
         let label = top
             .section("label")
             .map(|section| label(&section, reward.as_ref().map(|reward| reward.kind)));
@@ -171,6 +175,7 @@ impl File<'_> {
             matcher: matcher?,
             unit: unit.map_or(Some(None), |unit| unit.map(Some))?,
             reward,
+            reward_metric: reward_metric.map_or(Some(None), |metric| metric.map(Some))?,
             reward_key: reward_key.map_or(Some(None), |key| key.map(Some))?,
             context,
             label: label.map_or(Some(None), |label| label.map(Some))?,

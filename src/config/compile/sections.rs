@@ -2,6 +2,7 @@
 
 use crate::config::matching;
 use crate::document::Section;
+use crate::experiment::id::Name;
 use crate::experiment::reward::{
     Aggregate, Compare, Goal, LabelRule, Learn, RewardKind, RewardRule,
 };
@@ -125,6 +126,21 @@ pub(super) fn reward(section: &Section<'_>) -> Option<RewardRule> {
         learn,
         on_failure,
     })
+}
+
+/// The metric under which the reward is posted. The truth has no name, so there can be no labels then.
+pub(super) fn reward_metric(section: &Section<'_>, has_label: bool) -> Option<Name> {
+    if has_label {
+        section.reject_key(
+            "metric",
+            "where clients post labels, the reward is their score, and not a metric",
+            "leave out `metric`, or [label]",
+        );
+    }
+    let metric = Name::new(section.string("metric")?);
+    metric
+        .map_err(|error| section.reject("metric", "`metric` is no name", error.to_string()))
+        .ok()
 }
 
 /// The header of `key`, in lower case.

@@ -207,7 +207,7 @@ fn an_experiment_has_states_for_its_arms() {
     tallies[1].learned.add(1.0, 10);
     tallies[1].decisions = 12;
     let now = Timestamp::default();
-    let (allotment, states) = arm_states(&experiment, &tallies, &[true, true, true], now);
+    let (allotment, states) = arm_states(&experiment, &tallies, &[Admission::FULL; 3], now);
     let probabilities = allotment.probabilities;
     assert!(probabilities[1] > 0.9);
     assert_eq!(probabilities[2], 0.0);

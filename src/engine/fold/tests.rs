@@ -53,6 +53,7 @@ fn rule(aggregate: Aggregate) -> RewardRule {
 
 fn adopted(reward: RewardRule, label: Option<LabelRule>) -> PolicyAdopted {
     PolicyAdopted {
+        metric: None,
         at: at(0),
         name: name(),
         experiment: experiment(),

@@ -10,6 +10,7 @@ mod keys;
 mod orders;
 mod quick;
 mod records;
+mod remaining;
 mod samples;
 mod search;
 mod shadows;

@@ -76,6 +76,7 @@ pub(super) fn rewarded(counter: u64) -> Rewarded {
 
 pub(super) fn policy() -> PolicyAdopted {
     PolicyAdopted {
+        metric: None,
         at: at(1),
         name: name("star-rating"),
         experiment: ExperimentId(0x00c0_ffee),
@@ -106,6 +107,7 @@ pub(super) fn policy() -> PolicyAdopted {
 
 fn bounded_policy() -> PolicyAdopted {
     PolicyAdopted {
+        metric: None,
         at: at(2),
         name: name("price"),
         experiment: ExperimentId(7),

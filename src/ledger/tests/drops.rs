@@ -12,20 +12,10 @@ pub(super) fn by_hand<S: Storage + Clone + Send + 'static>(
     config: &Config,
 ) -> (Keeper<S>, Archivist<S>, Receiver<Command>, Handle) {
     let archivist = Archivist::new(writer.storage().clone(), config, writer.unfinished());
-    let (control, commands) = bounded(POSTS);
-    let shared = Arc::new(Shared {
-        queues: Queues::new(config.workers, config.queue),
-        changes: Arc::default(),
-        posted_items: AtomicUsize::new(0),
-        dropped: AtomicU64::new(0),
-    });
+    let Front { handle, commands } = Front::new(config);
+    handle.shared.open.store(true, Ordering::Release);
     let desk = archivist.desk();
-    let keeper = Keeper::new(writer, state, desk, Arc::clone(&shared), config);
-    let handle = Handle {
-        control,
-        shared,
-        clock: Arc::clone(&config.clock),
-    };
+    let keeper = Keeper::new(writer, state, desk, Arc::clone(&handle.shared), config);
     (keeper, archivist, commands, handle)
 }
 
@@ -44,6 +34,7 @@ fn drop_a_tenth(rewarded_drops: u64, seed: usize) {
             Path::new("memory"),
             &rig.config,
             origin,
+            rig.config.clock.now(),
         )
         .unwrap()
     };

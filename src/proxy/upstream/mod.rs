@@ -9,7 +9,7 @@ pub mod relay;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,13 +19,15 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::channel::ChannelBody;
+use super::endpoint::{self, Choice, Reach, Standing};
 use super::shadow::Slots;
 use super::stream::Stream;
 use super::timer::Timers;
+use super::tls::{self, ClientTls, negotiated_http2};
 use super::wire::{Buffer, Buffers, Wire};
 use crate::experiment::Endpoint;
 use crate::experiment::id::{ArmId, ExperimentId};
-use crate::experiment::upstream::{Protocol, Scheme};
+use crate::experiment::upstream::{Protocol, Scheme, TlsRule};
 
 /// An idle connection that was used within so many milliseconds is taken for open without asking the kernel.
 const FRESH: u64 = 100;
@@ -37,10 +39,16 @@ pub struct EndpointState {
     pub endpoint: Endpoint,
     /// What is spoken with it.
     pub protocol: Protocol,
+    /// How it is verified, where it is reached over TLS.
+    tls: Option<ClientTls>,
     /// Its authority.
     pub authority: String,
     /// Requests in flight from all workers.
     in_flight: AtomicUsize,
+    /// Whether it may get requests.
+    pub standing: Standing,
+    /// When it was last probed.
+    pub(super) probed: AtomicU64,
     /// Connections that are being opened.
     opening: AtomicUsize,
     /// Index into the workers' pools.
@@ -50,33 +58,64 @@ pub struct EndpointState {
 /// The registry of what outlives reloads: the same address is the same endpoint, across arms and reloads.
 #[derive(Debug, Default)]
 pub struct Endpoints {
-    states: Mutex<HashMap<(Endpoint, Protocol), Arc<EndpointState>>>,
+    states: Mutex<HashMap<(Endpoint, Protocol, TlsRule), Arc<EndpointState>>>,
     shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
-    arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<AtomicUsize>>>,
+    arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<ArmLoad>>>,
+}
+
+/// What outlives reloads of an arm.
+#[derive(Debug, Default)]
+pub struct ArmLoad {
+    /// Its requests in flight from all workers.
+    pub in_flight: AtomicUsize,
+    /// Whether it had an available endpoint when that was last looked at.
+    pub reach: Reach,
 }
 
 impl Endpoints {
     /// The state of `endpoint`, new or known. Called when policies are compiled, not by requests.
-    pub fn state(&self, endpoint: &Endpoint, protocol: Protocol) -> Arc<EndpointState> {
+    ///
+    /// # Errors
+    ///
+    /// The files that its TLS needs.
+    pub fn state(
+        &self,
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        rule: &TlsRule,
+    ) -> Result<Arc<EndpointState>, tls::Error> {
+        let is_tls = endpoint.scheme == Scheme::Https;
+        let rule = if is_tls {
+            rule.clone()
+        } else {
+            TlsRule::default()
+        };
+        // Files may have changed since: they are read, and refused, at each compilation.
+        let tls = is_tls
+            .then(|| ClientTls::new(&rule, protocol))
+            .transpose()?;
         let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let index = known.len();
         let state = known
-            .entry((endpoint.clone(), protocol))
+            .entry((endpoint.clone(), protocol, rule))
             .or_insert_with(|| {
                 Arc::new(EndpointState {
                     endpoint: endpoint.clone(),
                     protocol,
+                    tls,
                     authority: endpoint.to_string(),
                     in_flight: AtomicUsize::new(0),
+                    standing: Standing::default(),
+                    probed: AtomicU64::new(0),
                     opening: AtomicUsize::new(0),
                     index,
                 })
             });
-        Arc::clone(state)
+        Ok(Arc::clone(state))
     }
 
-    /// The count of an arm's requests in flight, new or known. Called when policies are compiled.
-    pub fn arm(&self, experiment: ExperimentId, arm: ArmId) -> Arc<AtomicUsize> {
+    /// What is known of an arm already, or nothing yet. Called when policies are compiled.
+    pub fn arm(&self, experiment: ExperimentId, arm: ArmId) -> Arc<ArmLoad> {
         let mut known = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry((experiment, arm)).or_default())
     }
@@ -115,20 +154,30 @@ pub struct InFlight<'a> {
     _place: Place<'a>,
 }
 
-/// The endpoint with the fewest requests in flight; among equals the first from `start` on, so that ties rotate.
-pub fn least_requests(endpoints: &[Arc<EndpointState>], start: u64) -> Option<InFlight<'_>> {
-    let count = endpoints.len();
-    let offset = if count > 1 {
-        (start % count as u64) as usize
-    } else {
-        0
+/// The available endpoint with the fewest requests in flight for its weight; ties rotate from `start`. `desperate`: if none is available,
+/// any of them.
+pub fn choose(
+    endpoints: &[Arc<EndpointState>],
+    start: u64,
+    (now, slow_start): (u64, u64),
+    desperate: bool,
+) -> Option<InFlight<'_>> {
+    let chosen = match endpoints {
+        [only] => only.standing.is_available(now).then_some(0),
+        _ => {
+            let choices = endpoints.iter().map(|state| Choice {
+                in_flight: state.in_flight.load(Ordering::Relaxed) as u32,
+                available: state.standing.is_available(now),
+                weight: state.standing.weight(now, slow_start),
+            });
+            endpoint::choose(choices, start as usize)
+        }
     };
-    let least = (0..count)
-        .map(|step| &endpoints[(offset + step) % count])
-        .min_by_key(|endpoint| endpoint.in_flight.load(Ordering::Relaxed))?;
-    let place = Place::take(&least.in_flight, 0)?;
+    let any = (start % endpoints.len().max(1) as u64) as usize;
+    let state = endpoints.get(chosen.or(desperate.then_some(any))?)?;
+    let place = Place::take(&state.in_flight, 0)?;
     Some(InFlight {
-        state: least,
+        state,
         _place: place,
     })
 }
@@ -264,7 +313,7 @@ impl Pool {
         let Some(_place) = Place::take(&state.opening, opening.pending) else {
             return Err(ForwardError::Overloaded);
         };
-        let opened = self.open(state);
+        let opened = self.open(state, state.protocol);
         let link = timeout(Duration::from_millis(opening.timeout), opened)
             .await
             .map_err(|_| ForwardError::ConnectTimeout)?
@@ -298,13 +347,23 @@ impl Pool {
         None
     }
 
-    async fn open(&self, state: &EndpointState) -> std::io::Result<Link> {
+    /// A new connection that nobody else uses, speaking `protocol`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the network.
+    pub async fn open(&self, state: &EndpointState, protocol: Protocol) -> std::io::Result<Link> {
         let endpoint = &state.endpoint;
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
         let (stream, is_http2) = match endpoint.scheme {
-            Scheme::Http => (Stream::Tcp(stream), state.protocol == Protocol::Http2),
-            Scheme::Https => return Err(std::io::ErrorKind::Unsupported.into()),
+            Scheme::Http => (Stream::Tcp(stream), protocol == Protocol::Http2),
+            Scheme::Https => {
+                let tls = state.tls.as_ref().ok_or(std::io::ErrorKind::Unsupported)?;
+                let stream = tls.connect(stream, &endpoint.host).await?;
+                let is_http2 = negotiated_http2(&stream);
+                (Stream::Endpoint(Box::new(stream)), is_http2)
+            }
         };
         if is_http2 {
             return self.handshake(stream).await.map(Link::Stream);

@@ -68,8 +68,8 @@ pub trait Observer {
     /// The response's head is there, and will be passed on.
     fn answered(&mut self, status: u16);
 
-    /// A piece of its body passes.
-    fn passes(&mut self, data: &[u8]);
+    /// A piece of its body passes. Whether more is wanted.
+    fn passes(&mut self, data: &[u8]) -> bool;
 
     /// It has ended well. Said before the client can see the last byte, so that a label cannot overtake it.
     fn ended(&mut self);
@@ -120,14 +120,20 @@ impl Sink<'_> {
 struct Progress {
     /// When its last byte was written, in milliseconds of the worker.
     ended: Cell<Option<u64>>,
+    /// When the endpoint was found to take no more of it.
+    stopped: Cell<Option<u64>>,
     /// Not a byte of it was taken by the kernel.
     unsent: Cell<bool>,
+    /// Whether the response's head is there.
+    is_answered: Cell<bool>,
 }
 
 /// Why the request's side ended before the response's.
 enum Interrupted {
     /// The endpoint takes no more. It may have answered all the same.
     Endpoint,
+    /// The endpoint took nothing for so long that an answer should have come.
+    Silence,
     Client(ForwardError),
 }
 
@@ -191,7 +197,10 @@ impl Relay<'_> {
                 tokio::select! {
                     biased;
                     interrupted = &mut up, if going_up => match interrupted {
-                        Interrupted::Endpoint => going_up = false,
+                        Interrupted::Silence if !progress.is_answered.get() => {
+                            break Err(ForwardError::ResponseTimeout);
+                        }
+                        Interrupted::Endpoint | Interrupted::Silence => going_up = false,
                         Interrupted::Client(error) => break Err(error),
                     },
                     outcome = &mut down => break outcome,
@@ -220,8 +229,7 @@ impl Relay<'_> {
         let mut is_first = true;
         if !source.is_at_hand() && !source.has_ended() {
             if let Err(error) = sink.begin(self.bounds.response).await {
-                progress.unsent.set(error == WireError::Unsent);
-                return Interrupted::Endpoint;
+                return self.stopped(progress, true, error);
             }
             is_first = false;
         }
@@ -237,8 +245,7 @@ impl Relay<'_> {
                 copying.push(piece.data);
             }
             if let Err(error) = sink.piece(&piece, self.bounds.response).await {
-                progress.unsent.set(is_first && error == WireError::Unsent);
-                return Interrupted::Endpoint;
+                return self.stopped(progress, is_first, error);
             }
             is_first = false;
             if piece.ended {
@@ -251,6 +258,17 @@ impl Relay<'_> {
         }
         source.gone().await;
         Interrupted::Client(ForwardError::Gone)
+    }
+
+    /// The endpoint takes no more of the request.
+    fn stopped(&self, progress: &Progress, is_first: bool, error: WireError) -> Interrupted {
+        progress.unsent.set(is_first && error == WireError::Unsent);
+        progress.stopped.set(Some(self.timers.now()));
+        if error == WireError::Silent {
+            Interrupted::Silence
+        } else {
+            Interrupted::Endpoint
+        }
     }
 
     /// Waits for the response and passes it on.
@@ -278,6 +296,7 @@ impl Relay<'_> {
                 (body, true)
             }
         };
+        progress.is_answered.set(true);
         if self.refused.contains(&response.status) {
             return Err(ForwardError::Status(response.status));
         }
@@ -293,6 +312,10 @@ impl Relay<'_> {
         let stated = response.fields.of(Known::ContentLength).next();
         let fields = passing(response, false).chain(observer.fields());
         client.begin(status, body.framing(), stated.and_then(decimal), fields);
+        if !body.is_at_hand() && !body.has_ended() {
+            // Its first byte may be long in coming: a stream of events, for one.
+            client.flush().await.map_err(|_| ForwardError::Gone)?;
+        }
         loop {
             let piece = match body.next(self.bounds.idle).await {
                 Ok(piece) => piece,
@@ -302,7 +325,9 @@ impl Relay<'_> {
                     return Err(ForwardError::Broken);
                 }
             };
-            observer.passes(piece.data);
+            if !observer.passes(piece.data) {
+                return Ok(Relayed::Whole { reusable: false });
+            }
             if piece.ended {
                 observer.ended();
             }
@@ -385,7 +410,7 @@ impl Relay<'_> {
 
     /// How long the arm may still take. It need not answer before the whole request is there; whether that comes is watched elsewhere.
     fn patience_left(&self, progress: &Progress) -> Result<u64, ForwardError> {
-        let Some(ended) = progress.ended.get() else {
+        let Some(ended) = progress.ended.get().or(progress.stopped.get()) else {
             return Ok(self.bounds.response);
         };
         let waited = self.timers.now().saturating_sub(ended);
@@ -419,6 +444,9 @@ impl Relay<'_> {
             }
         };
         let (parts, body) = answer.into_parts();
+        if !(200..=599).contains(&parts.status.as_u16()) {
+            return Err(ForwardError::Broken);
+        }
         response.make(parts.status.as_u16());
         for (name, value) in &parts.headers {
             response

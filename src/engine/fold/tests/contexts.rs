@@ -343,3 +343,21 @@ fn a_decision_that_is_flushed_after_its_experiments_retirement_teaches_nothing_b
     };
     assert_eq!(linear.gram()[0], 1.0);
 }
+
+/// One that has its own probabilities and no context, because an arm was not available.
+#[test]
+fn a_decision_without_a_context_is_not_taken_for_one_whose_context_is_empty() {
+    let mut state = state_of(LEARNING, 10);
+    let own = decision(1, 1);
+    let logged = LoggedDecision {
+        context: LoggedContext::of(None, vec![(own.arm, 1.0)]),
+        ..upon(own)
+    };
+    state.apply(&Event::Decided(logged));
+    assert!(!remembers(&state, &own));
+    let rewarded = reward(&mut state, own);
+    assert_eq!(
+        (rewarded.verdict, rewarded.context),
+        (Verdict::Accepted, None)
+    );
+}

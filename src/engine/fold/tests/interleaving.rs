@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::super::allocate::arm_states;
+use super::super::super::allocate::{Admission, arm_states};
 use super::super::super::fixture;
 use super::*;
 use crate::policy::Memory;
@@ -94,7 +94,7 @@ proptest! {
         let [straight, shuffled] = [straight, shuffled].map(|mut state| {
             state.advance(now);
             let tallies = [0, 1, 2].map(|arm| state.tally(experiment(), ArmId(arm)));
-            let (allotment, arms) = arm_states(&experiment_of_three, &tallies, &[true; 3], now);
+            let (allotment, arms) = arm_states(&experiment_of_three, &tallies, &[Admission::FULL; 3], now);
             let posteriors: Vec<_> = arms.into_iter().map(|arm| arm.posterior).collect();
             (tallies, posteriors, allotment.probabilities)
         });

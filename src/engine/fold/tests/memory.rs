@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::super::allocate::arm_states;
+use super::super::super::allocate::{Admission, arm_states};
 use super::super::super::fixture;
 use super::super::super::learned::Discounted;
 use super::*;
@@ -115,7 +115,12 @@ fn a_prior_stays_as_it_is_when_everything_else_is_forgotten() {
             let now = forgotten * step / 19;
             state.advance(at(now));
             let tallies = [0, 1, 2].map(|arm| state.tally(experiment(), ArmId(arm)));
-            let (allotment, arms) = arm_states(&experiment_of_three, &tallies, &[true; 3], at(now));
+            let (allotment, arms) = arm_states(
+                &experiment_of_three,
+                &tallies,
+                &[Admission::FULL; 3],
+                at(now),
+            );
             let probabilities = allotment.probabilities;
             let Posterior::Beta { alpha, beta, .. } = arms[0].posterior else {
                 panic!("{:?}", arms[0].posterior);

@@ -190,7 +190,14 @@ impl World {
             });
         }
         let origin = self.random.next();
-        let opened = open(self.disk.clone(), Path::new("memory"), &self.config, origin);
+        let now = self.config.clock.now();
+        let opened = open(
+            self.disk.clone(),
+            Path::new("memory"),
+            &self.config,
+            origin,
+            now,
+        );
         let (state, writer) = match opened {
             Ok((state, writer, opened)) => {
                 let report = &opened.report;
