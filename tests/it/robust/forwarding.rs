@@ -141,7 +141,7 @@ fn an_arm_may_have_a_host_and_a_path_of_its_own() {
 }
 
 #[test]
-fn a_path_is_rewritten_at_its_start_alone_and_what_does_not_start_so_stays() {
+fn a_path_is_rewritten_at_its_start_alone() {
     let tables = "[upstream]\nrewrite_path = { from = \"/v1/\", to = \"/models/x/\" }\n";
     let (received, _upstream) = forwarded("", tables, &[]);
     assert!(
@@ -153,13 +153,6 @@ fn a_path_is_rewritten_at_its_start_alone_and_what_does_not_start_so_stays() {
     // `from` goes by segments: it ends in /.
     let bad = Proxy::prepare(&[("stars", &policy(tables, &[("a", &[])]))], "");
     assert_eq!(bad.command().output().unwrap().status.code(), Some(1));
-    let tables = "[upstream]\nrewrite_path = { from = \"/v2/\", to = \"/\" }\n";
-    let (received, _upstream) = forwarded("", tables, &[]);
-    assert!(
-        received
-            .head
-            .starts_with("GET /v1/stars?q=/v1/ HTTP/1.1\r\n")
-    );
 }
 
 #[test]

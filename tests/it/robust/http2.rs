@@ -242,8 +242,8 @@ fn a_response_that_breaks_off_is_seen_to_on_either_side() {
             let asked = request("GET", "/v1/stars", whole(b""));
             let answer = client.send_request(asked).await.unwrap();
             let mut body = answer.into_body();
-            assert_eq!(data(&mut body).await, "first");
-            assert!(body.frame().await.unwrap().is_err());
+            // A reset may overtake what came before it.
+            while body.frame().await.unwrap().is_ok() {}
         });
         let mut client = proxy.client();
         client.raw(GET);
