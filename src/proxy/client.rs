@@ -162,11 +162,11 @@ impl<'c> Client<'c> {
         match &mut self.kind {
             Kind::Nobody => {}
             Kind::Wire {
+                wire,
                 out,
                 is_http_10,
                 keeps_alive,
                 form,
-                ..
             } => {
                 *form = match framing {
                     _ if bare => Form::None,
@@ -174,7 +174,7 @@ impl<'c> Client<'c> {
                     _ if *is_http_10 => Form::UntilClose,
                     _ => Form::Chunked,
                 };
-                *keeps_alive &= *form != Form::UntilClose;
+                *keeps_alive &= *form != Form::UntilClose && !wire.timer().is_draining();
                 status_line(out, status);
                 for (name, value) in fields {
                     field(out, name, value);

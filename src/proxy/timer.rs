@@ -102,6 +102,11 @@ pub struct Timer {
 }
 
 impl Timer {
+    /// Whether the worker drains.
+    pub fn is_draining(&self) -> bool {
+        self.timers.is_draining()
+    }
+
     /// A timer that `timers` looks after.
     pub fn new(timers: &Rc<Timers>) -> Self {
         let mut slots = timers.slots.borrow_mut();

@@ -27,6 +27,7 @@ mod layers;
 mod reload;
 mod restart;
 mod reward;
+mod robust;
 mod shadow;
 mod shutdown;
 mod simulate;

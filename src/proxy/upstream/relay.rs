@@ -353,7 +353,7 @@ impl Relay<'_> {
         let request = self.outgoing.request;
         let to_head = request.method_bytes() == b"HEAD";
         let mut waits = request.expects_continue();
-        let (mut interim, mut limit) = (0, self.bounds.response);
+        let mut interim = 0;
         loop {
             if !buffer.is_empty() {
                 let parsed = response.parse(buffer.data(), to_head, self.bounds.head);
@@ -378,6 +378,8 @@ impl Relay<'_> {
                     continue;
                 }
             }
+            // Neither drips nor interim responses put the end off.
+            let limit = self.patience_left(progress)?;
             let patience = if waits {
                 CONTINUE_PATIENCE.min(limit)
             } else {
@@ -403,7 +405,7 @@ impl Relay<'_> {
                     let informed = client.inform(go_on, std::iter::empty()).await;
                     informed.map_err(|_| ForwardError::Gone)?;
                 }
-                Err(WireError::Silent) => limit = self.patience_left(progress)?,
+                Err(WireError::Silent) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 client that shows exactly what came over the wire.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -163,6 +163,33 @@ impl Client {
         self.reader.read_exact(&mut chunk).unwrap();
         chunk.truncate(size);
         (size > 0).then_some(chunk)
+    }
+
+    /// Everything that still comes until the connection ends, in order or not.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if let Err(error) = self.reader.read_to_end(&mut rest) {
+            let waited = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            assert!(!waited, "the connection does not end: {rest:?}");
+        }
+        rest
+    }
+
+    /// Reads exactly so many bytes.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.reader.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// The connection, for another thread to write to.
+    pub fn writer(&self) -> TcpStream {
+        self.reader.get_ref().try_clone().unwrap()
+    }
+
+    /// Ends our side; what comes can still be read.
+    pub fn end(&mut self) {
+        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
     fn line(&mut self) -> Option<String> {

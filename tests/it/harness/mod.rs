@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod python;
+pub mod streams;
 pub mod upstream;
 
 use std::fs;

@@ -69,6 +69,23 @@ impl Upstream {
         }
     }
 
+    /// Does what `behave` does with each connection, which has so many before it.
+    pub fn connections(behave: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let behave = Arc::new(behave);
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().flatten().enumerate() {
+                let behave = Arc::clone(&behave);
+                thread::spawn(move || behave(number, stream));
+            }
+        });
+        Self {
+            address,
+            received: Arc::default(),
+        }
+    }
+
     /// Does what `behave` does with each request; the connection is closed when it returns false.
     pub fn behaving(
         behave: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static,
@@ -104,7 +121,8 @@ fn read_line(reader: &mut BufReader<TcpStream>) -> Option<String> {
     (reader.read_line(&mut line).ok()? > 0).then_some(line)
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Received> {
+/// Reads one request.
+pub fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Received> {
     let mut head = String::new();
     loop {
         let line = read_line(reader)?;
