@@ -146,7 +146,7 @@ fn a_real_client_and_a_real_server_do_not_notice() {
     ]);
     let argument = format!("{server},{}", proxy.proxy);
     assert_eq!(python.run(SCRIPT, Path::new(&argument)).trim(), "done");
-    let ended = endings(&proxy, 13);
+    let ended = endings(&proxy, 12);
     let aborted = ended.iter().filter(|ending| *ending == "aborted").count();
     assert_eq!(aborted, 2, "the deadline and the cancellation: {ended:?}");
 }
