@@ -188,6 +188,10 @@ impl Decoder {
 }
 
 /// The first line without its CR LF; `Some(None)` when it is not whole, `None` when it is longer than `limit` or ends with a lone LF.
+#[expect(
+    clippy::option_option,
+    reason = "the errors of sizes and trailers differ"
+)]
 fn line(input: &[u8], limit: usize) -> Option<Option<&[u8]>> {
     match memchr::memchr(b'\n', input) {
         Some(0) => None,

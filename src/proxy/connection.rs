@@ -1,6 +1,7 @@
 //! A client's connection: TLS where it is asked for, HTTP/2 where the client starts it, and else one HTTP/1.1 request after the
 //! other (RFC 9112 §9).
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -84,6 +85,14 @@ async fn secure(worker: &Worker, stream: TcpStream) -> Option<(Stream, bool)> {
     }
 }
 
+/// Keeps room for reuse, as far as there is not enough of it already.
+fn keep<T>(kept: &RefCell<Vec<T>>, room: T) {
+    let mut kept = kept.borrow_mut();
+    if kept.len() < KEPT {
+        kept.push(room);
+    }
+}
+
 /// An HTTP/1.1 connection.
 struct Session {
     worker: Rc<Worker>,
@@ -129,11 +138,7 @@ impl Session {
             }
             is_first = false;
             let goes_on = Box::pin(self.answer(&request)).await;
-            let mut requests = self.worker.requests.borrow_mut();
-            if requests.len() < KEPT {
-                requests.push(request);
-            }
-            drop(requests);
+            keep(&self.worker.requests, request);
             if !goes_on {
                 return None;
             }
@@ -218,11 +223,7 @@ impl Session {
             let goes_on = client.has_ended && client.keeps_alive();
             (goes_on, whole, client.has_begun && !client.has_ended)
         };
-        let mut outs = self.worker.outs.borrow_mut();
-        if outs.len() < KEPT {
-            outs.push(out);
-        }
-        drop(outs);
+        keep(&self.worker.outs, out);
         // Behind a response that broke off there must be no orderly end, which could be taken for its own.
         if !whole && !is_cut {
             self.linger().await;

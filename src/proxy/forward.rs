@@ -18,6 +18,9 @@ use super::worker::Worker;
 use crate::experiment::upstream::Scheme;
 use crate::http1::head::{Limits, Response};
 
+/// Idle connections that may turn out to have ended, one after the other, before that counts as the endpoint's failure.
+const MAX_STALE: u32 = 4;
+
 /// What is forwarded to whom.
 #[derive(Debug)]
 pub struct Forward<'a> {
@@ -60,7 +63,7 @@ impl Forward<'_> {
         let rule = &self.route.upstream;
         let may_repeat =
             rule.retry.idempotent || is_idempotent(self.outgoing.request.method_bytes());
-        let mut tries_left = rule.retry.attempts;
+        let (mut tries_left, mut stale) = (rule.retry.attempts, 0);
         self.route.budget.on_request(self.worker.timers.now());
         let load = &self.arm.load.in_flight;
         let Some(_place) = Place::take(load, rule.max_in_flight) else {
@@ -91,17 +94,21 @@ impl Forward<'_> {
             // An answer that cannot be read is an answer; and an arm that is slow or full does not want more.
             let worth_it = error.sent_nothing() && error != ForwardError::Overloaded
                 || matches!(error, ForwardError::Closed | ForwardError::Status(_));
-            if !(may_be_sent_again
+            if may_be_sent_again && error == ForwardError::Stale && stale < MAX_STALE {
+                // It was the connection's age, not the endpoint: no try is spent on that.
+                stale += 1;
+            } else if may_be_sent_again
                 && worth_it
                 && tries_left > 0
-                && self.route.budget.try_retry(self.worker.timers.now()))
+                && self.route.budget.try_retry(self.worker.timers.now())
             {
+                tries_left -= 1;
+            } else {
                 return Err(Failure {
                     error,
                     may_be_sent_again,
                 });
             }
-            tries_left -= 1;
             source.rewind();
             if let Some(copying) = copying {
                 copying.restart();
@@ -112,6 +119,7 @@ impl Forward<'_> {
     /// Takes in what an attempt says of an endpoint.
     fn judge(&self, state: &EndpointState, relayed: Result<Relayed, ForwardError>, status: u16) {
         let verdict = match relayed {
+            Err(ForwardError::Stale) => return,
             Err(error) if error.is_the_clients() => return,
             Err(_) => Verdict::Failure,
             Ok(_) if is_failure(status) => Verdict::Failure,
@@ -156,7 +164,12 @@ impl Forward<'_> {
             relay.refused = &self.route.upstream.retry.statuses;
         }
         let mut response = self.worker.responses.borrow_mut().pop().unwrap_or_default();
+        let is_reused = matches!(&link, Link::Wire(connection) if connection.is_reused);
         let relayed = relay.run(&mut link, parties, &mut response).await;
+        let relayed = match relayed {
+            Err(ForwardError::Closed) if is_reused => Err(ForwardError::Stale),
+            relayed => relayed,
+        };
         self.judge(state, relayed, response.status);
         self.keep(response);
         match (relayed?, link) {

@@ -228,7 +228,7 @@ impl Outgoing<'_> {
                 origin.scheme()
             );
             joined(Known::Forwarded, &element, &mut |value| {
-                put(b"forwarded", value)
+                put(b"forwarded", value);
             });
         }
     }

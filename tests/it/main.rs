@@ -6,6 +6,10 @@
     reason = "helpers of tests fail the test"
 )]
 #![expect(
+    clippy::disallowed_methods,
+    reason = "tests measure time and run tasks as they need"
+)]
+#![expect(
     unreachable_pub,
     clippy::struct_field_names,
     reason = "test code has no public interface"

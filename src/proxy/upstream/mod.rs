@@ -162,16 +162,15 @@ pub fn choose(
     (now, slow_start): (u64, u64),
     desperate: bool,
 ) -> Option<InFlight<'_>> {
-    let chosen = match endpoints {
-        [only] => only.standing.is_available(now).then_some(0),
-        _ => {
-            let choices = endpoints.iter().map(|state| Choice {
-                in_flight: state.in_flight.load(Ordering::Relaxed) as u32,
-                available: state.standing.is_available(now),
-                weight: state.standing.weight(now, slow_start),
-            });
-            endpoint::choose(choices, start as usize)
-        }
+    let chosen = if let [only] = endpoints {
+        only.standing.is_available(now).then_some(0)
+    } else {
+        let choices = endpoints.iter().map(|state| Choice {
+            in_flight: state.in_flight.load(Ordering::Relaxed) as u32,
+            available: state.standing.is_available(now),
+            weight: state.standing.weight(now, slow_start),
+        });
+        endpoint::choose(choices, start as usize)
     };
     let any = (start % endpoints.len().max(1) as u64) as usize;
     let state = endpoints.get(chosen.or(desperate.then_some(any))?)?;
@@ -206,6 +205,9 @@ pub enum ForwardError {
     /// The connection ended before a byte of the response.
     #[error("the arm closed the connection without an answer")]
     Closed,
+    /// A connection that had been idle ended in place of an answer: most likely the endpoint had closed it before it saw the request.
+    #[error("the arm closed an idle connection as it was used")]
+    Stale,
     /// The connection broke, or what came was no HTTP response.
     #[error("the arm's response was cut or malformed")]
     Broken,
@@ -274,6 +276,10 @@ pub struct Opening {
 }
 
 #[derive(Debug, Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a connection moves between here and its exchange at each request"
+)]
 struct Kept {
     idle: Vec<Box<Connection>>,
     stream: Option<SendRequest<ChannelBody>>,

@@ -155,7 +155,7 @@ enum Down<'l> {
     Wire(&'l Wire, &'l mut Buffer),
     Stream(
         &'l mut SendRequest<ChannelBody>,
-        Option<http::Request<ChannelBody>>,
+        Box<http::Request<ChannelBody>>,
     ),
 }
 
@@ -185,7 +185,10 @@ impl Relay<'_> {
             }
             Link::Stream(sender) => {
                 let (request, channel) = self.stream_head(source)?;
-                (Sink::Stream(channel), Down::Stream(sender, Some(request)))
+                (
+                    Sink::Stream(channel),
+                    Down::Stream(sender, Box::new(request)),
+                )
             }
         };
         let progress = Progress::default();
@@ -291,7 +294,7 @@ impl Relay<'_> {
             }
             Down::Stream(sender, request) => {
                 let body = self
-                    .receive_stream(sender, request, (progress, &mut *response))
+                    .receive_stream(sender, *request, (progress, &mut *response))
                     .await?;
                 (body, true)
             }
@@ -317,13 +320,10 @@ impl Relay<'_> {
             client.flush().await.map_err(|_| ForwardError::Gone)?;
         }
         loop {
-            let piece = match body.next(self.bounds.idle).await {
-                Ok(piece) => piece,
-                Err(_) => {
-                    // What came is passed on; that it is not all, the client sees.
-                    client.flush().await.map_err(|_| ForwardError::Gone)?;
-                    return Err(ForwardError::Broken);
-                }
+            let Ok(piece) = body.next(self.bounds.idle).await else {
+                // What came is passed on; that it is not all, the client sees.
+                client.flush().await.map_err(|_| ForwardError::Gone)?;
+                return Err(ForwardError::Broken);
             };
             if !observer.passes(piece.data) {
                 return Ok(Relayed::Whole { reusable: false });
@@ -395,7 +395,6 @@ impl Relay<'_> {
                 Ok(0) | Err(WireError::Broken | WireError::Unsent) => {
                     return Err(ForwardError::Broken);
                 }
-                Ok(_) => {}
                 Err(WireError::Silent) if waits => {
                     waits = false;
                     let go_on = Status {
@@ -405,7 +404,7 @@ impl Relay<'_> {
                     let informed = client.inform(go_on, std::iter::empty()).await;
                     informed.map_err(|_| ForwardError::Gone)?;
                 }
-                Err(WireError::Silent) => {}
+                Ok(_) | Err(WireError::Silent) => {}
             }
         }
     }
@@ -426,12 +425,9 @@ impl Relay<'_> {
     async fn receive_stream(
         &self,
         sender: &mut SendRequest<ChannelBody>,
-        mut request: Option<http::Request<ChannelBody>>,
+        request: http::Request<ChannelBody>,
         (progress, response): (&Progress, &mut Response),
     ) -> Result<Source<'static>, ForwardError> {
-        let Some(request) = request.take() else {
-            return Err(ForwardError::Broken);
-        };
         sender.ready().await.map_err(|_| ForwardError::Connect)?;
         let mut answer = pin!(sender.send_request(request));
         let mut limit = self.bounds.response;
