@@ -126,6 +126,7 @@ impl Base {
             clock: self.clock,
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            buffered: AtomicUsize::new(0),
             started: Stopwatch::start(),
             tls: self.tls,
             phase: watched,

@@ -132,7 +132,8 @@ async fn post_rewards(
     body: &mut Source<'_>,
 ) -> Result<Response<Bytes>, Problem> {
     let limits = &worker.shared.settings.limits;
-    let body = read_body(body, limits.reward_body, limits.body_timeout).await?;
+    let held = read_body(worker, body, limits.reward_body, limits.body_timeout).await?;
+    let body = &held.bytes;
     let content_type = fields
         .get(b"content-type")
         .and_then(|value| std::str::from_utf8(value).ok());
@@ -154,7 +155,7 @@ async fn post_rewards(
         }
     };
     let items =
-        rewards::parse(&body, content_type, bounds, worker.now(), decode).map_err(|error| {
+        rewards::parse(body, content_type, bounds, worker.now(), decode).map_err(|error| {
             let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
             Problem::new(status, "The rewards cannot be read", error.to_string())
         })?;
@@ -198,8 +199,9 @@ async fn post_decision(
     body: &mut Source<'_>,
 ) -> Result<Response<Bytes>, Problem> {
     let limits = &worker.shared.settings.limits;
-    let body = read_body(body, limits.buffered_body, limits.body_timeout).await?;
-    let asked: DecisionRequest = serde_json::from_slice(&body).map_err(|error| {
+    let held = read_body(worker, body, limits.buffered_body, limits.body_timeout).await?;
+    let body = &held.bytes;
+    let asked: DecisionRequest = serde_json::from_slice(body).map_err(|error| {
         Problem::bad_request(format!(
             "the body must be {{\"experiment\": …, \"unit\": …, \"key\": …, \"context\": {{…}}}}: {error}"
         ))

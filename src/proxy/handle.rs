@@ -31,7 +31,7 @@ use super::router::{Route, Router};
 use super::shadow::{self, Copying, Picked};
 use super::tunnel::tunnel;
 use super::upstream::relay::Observer;
-use super::upstream::{Connection, ForwardError, Place};
+use super::upstream::{Connection, ForwardError, Place, Reserved};
 use super::worker::{Peer, Role, Worker};
 use super::{api, context, unit, vet};
 use crate::clock::{Stopwatch, Timestamp};
@@ -250,10 +250,10 @@ struct Matched<'a> {
     request: &'a Request,
     peer: &'a Peer,
     /// The body, where it was read.
-    body: Option<Bytes>,
+    body: Option<Held<'a>>,
 }
 
-impl Matched<'_> {
+impl<'a> Matched<'a> {
     fn serving(&self) -> &Arc<Serving> {
         &self.published.experiments[self.index]
     }
@@ -266,7 +266,7 @@ impl Matched<'_> {
     async fn identify(
         &self,
         source: &mut Source<'_>,
-    ) -> Result<(unit::Found, Option<Context>, Option<Bytes>), Problem> {
+    ) -> Result<(unit::Found, Option<Context>, Option<Held<'a>>), Problem> {
         let limits = &self.worker.shared.settings.limits;
         let experiment = &self.serving().experiment;
         let rules = (experiment.unit.as_ref(), experiment.context.as_deref());
@@ -277,18 +277,27 @@ impl Matched<'_> {
             || rules.1.is_some_and(ContextRule::needs_body)
             || self.route().upstream.model_field.is_some();
         let read = if needs_body {
-            Some(read_body(source, limits.buffered_body, limits.body_timeout).await?)
+            Some(
+                read_body(
+                    self.worker,
+                    source,
+                    limits.buffered_body,
+                    limits.body_timeout,
+                )
+                .await?,
+            )
         } else {
             None
         };
-        let json = read.as_deref().and_then(crate::json::first_value);
+        let bytes = read.as_ref().map(|held| &*held.bytes);
+        let json = bytes.and_then(crate::json::first_value);
         let found = rules.0.map_or(unit::Found::Missing, |rule| {
             unit::find(rule, self.request, json.as_ref(), limits.unit_key)
         });
         let context = rules.1.map(|rule| {
             let found = context::Found {
                 request: self.request,
-                body: read.as_deref(),
+                body: bytes,
                 json: json.as_ref(),
                 unit: found.key(),
             };
@@ -484,6 +493,7 @@ impl Matched<'_> {
         let (Some(field), Some(body)) = (field, &self.body) else {
             return;
         };
+        let body = &body.bytes;
         let named = model.and_then(|model| crate::json::replace_text(body, field, model));
         source.replace(named.map_or_else(|| body.clone(), Bytes::from));
     }
@@ -624,15 +634,35 @@ fn refusal(error: ForwardError) -> Problem {
     }
 }
 
+/// A body that was read whole, and its place in memory.
+pub(super) struct Held<'a> {
+    pub(super) bytes: Bytes,
+    _place: Reserved<'a>,
+}
+
 /// Reads a body of at most `limit` bytes within `patience` milliseconds.
-pub(super) async fn read_body(
+pub(super) async fn read_body<'a>(
+    worker: &'a Worker,
     source: &mut Source<'_>,
     limit: usize,
     patience: u64,
-) -> Result<Bytes, Problem> {
+) -> Result<Held<'a>, Problem> {
+    let size = source
+        .announced()
+        .map_or(limit, |length| limit.min(length as usize));
+    let shared = &worker.shared;
+    let most = shared.settings.limits.buffered_bytes;
+    let Some(place) = Reserved::take(&shared.buffered, size, most) else {
+        return Err(Problem::overloaded(
+            "as many bytes of bodies are in memory as limits.buffered_bytes allows",
+        ));
+    };
     let read = source.read_whole(limit, patience);
     match tokio::time::timeout(Duration::from_millis(patience), read).await {
-        Ok(Ok(Some(whole))) => Ok(whole),
+        Ok(Ok(Some(bytes))) => Ok(Held {
+            bytes,
+            _place: place,
+        }),
         Ok(Ok(None)) => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "Content too large",

@@ -85,6 +85,8 @@ pub struct Shared {
     pub connections: AtomicUsize,
     /// Requests in flight of all workers.
     pub in_flight: AtomicUsize,
+    /// Bytes of bodies that all workers hold in memory.
+    pub buffered: AtomicUsize,
     /// TLS to clients, if the listener speaks it.
     pub tls: Option<Arc<ServerTls>>,
     /// When time-outs began to be counted.

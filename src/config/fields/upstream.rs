@@ -35,7 +35,7 @@ pub(super) const UPSTREAM: &[Field] = &[
         "response_timeout",
         TIME,
         "\"60s\"",
-        "Time from the end of the request to the head of the response; 504 after that. Also the longest silence within a request: 408 after that.",
+        "Time from the end of the request to the head of the response; 504 after that. (How long a client may be silent within a request is limits.progress_timeout.)",
     ),
     optional(
         "idle_timeout",
@@ -79,13 +79,13 @@ pub(super) const UPSTREAM: &[Field] = &[
         "max_in_flight",
         Kind::Integer(0, 1_000_000),
         "0",
-        "Most requests in flight to one arm, of all workers; those beyond it are answered 503 with Retry-After at once. 0: no limit.",
+        "Most requests in flight to one arm, of all workers. Those beyond it fail at once: the baseline answers, or, where that is as full, 503 with Retry-After. 0: no limit.",
     ),
     optional(
         "max_pending",
         Kind::Integer(1, 1_000_000),
         "1024",
-        "Most connections that are being opened to one endpoint, by all workers; requests that would need one more are answered 503 with Retry-After at once.",
+        "Most connections that are being opened to one endpoint, by all workers. Requests that would need one more fail at once: the baseline answers, or 503 with Retry-After.",
     ),
     optional(
         "slow_start",
@@ -139,7 +139,7 @@ const RETRY: &[Field] = &[
         "budget",
         SHARE,
         "0.2",
-        "Retries are at most this share of requests, and budget_per_second besides, so that they do not bury endpoints that are slow already.",
+        "Retries are at most this share of the experiment's requests, and budget_per_second besides, so that they do not bury endpoints that are slow already.",
     ),
     optional(
         "budget_per_second",

@@ -197,7 +197,7 @@ const LIMITS: &[Field] = &[
     size(
         "buffered_bytes",
         "268435456",
-        "Bytes of bodies that all workers hold in memory: because a value in them is asked for, for retries and for shadows. Above, what would need more is answered 503 with Retry-After, or goes without retry and shadow. At least buffered_body.",
+        "Bytes of bodies that all workers hold in memory, because a value in them is asked for or they are rewards. What would need more is answered 503 with Retry-After. At least buffered_body. (Copies for shadows have limits of their own.)",
     ),
     field(
         "streams",

@@ -146,6 +146,25 @@ impl Drop for Place<'_> {
     }
 }
 
+/// Bytes of a bounded number, until it is dropped.
+#[derive(Debug)]
+pub struct Reserved<'a>(&'a AtomicUsize, usize);
+
+impl<'a> Reserved<'a> {
+    /// So many bytes of `limit`.
+    pub fn take(taken: &'a AtomicUsize, bytes: usize, limit: usize) -> Option<Self> {
+        let before = taken.fetch_add(bytes, Ordering::Relaxed);
+        let reserved = Self(taken, bytes);
+        (before + bytes <= limit).then_some(reserved)
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 /// One request in flight at an endpoint, until it is dropped.
 #[derive(Debug)]
 pub struct InFlight<'a> {

@@ -13,10 +13,9 @@ use crate::harness::{Proxy, eventually, free_address};
 fn sequence(id: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let digit = |byte| ALPHABET.iter().position(|known| *known == byte).unwrap();
-    let bits: String = id
-        .bytes()
-        .map(|byte| format!("{:06b}", digit(byte)))
-        .collect();
+    let bits = id.bytes().fold(String::new(), |bits, byte| {
+        format!("{bits}{:06b}", digit(byte))
+    });
     let number = u128::from_str_radix(&bits[32 * 8..48 * 8], 2).unwrap();
     format!("{number:032x}")
 }

@@ -316,7 +316,7 @@ fn an_answer_before_the_body_is_passed_on() {
         run(async {
             let mut client = connect(proxy.proxy).await;
             let (filler, body) = frames();
-            filler.data(&[b'x'; 100_000]);
+            filler.data(&vec![b'x'; 100_000]);
             let asked = request("POST", "/v1/stars", body);
             let answer = client.send_request(asked).await.unwrap();
             assert_eq!(answer.status(), 413);

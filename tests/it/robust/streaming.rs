@@ -216,11 +216,9 @@ fn requests_in_a_row_are_answered_in_a_row() {
     });
     let proxy = one_arm("", "", &[upstream.address]);
     let mut client = proxy.client();
-    let all: String = (0..8)
-        .map(|number| {
-            format!("POST /v1/stars HTTP/1.1\r\nhost: a\r\nx-number: {number}\r\ncontent-length: 3\r\n\r\nabc")
-        })
-        .collect();
+    let all = (0..8).fold(String::new(), |all, number| {
+        format!("{all}POST /v1/stars HTTP/1.1\r\nhost: a\r\nx-number: {number}\r\ncontent-length: 3\r\n\r\nabc")
+    });
     client.raw(all.as_bytes());
     for number in 0..8 {
         let answer = client.receive(false).unwrap();
@@ -249,9 +247,7 @@ fn large_bodies_arrive_whole_whatever_their_framing() {
         stream.write_all(b"0\r\n\r\n").is_ok()
     });
     let proxy = one_arm("", "", &[upstream.address]);
-    let body: Vec<u8> = (0..3_000_000_u32)
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
+    let body: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     for headers in [&[][..], &[("x-chunked", "1")]] {
         let mut client = proxy.client();
         let answer = client.send("POST", "/v1/stars", headers, &body).unwrap();
@@ -299,7 +295,7 @@ fn a_slow_client_slows_its_endpoint() {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n")
             .unwrap();
-        while stream.write_all(&[b'x'; 65_536]).is_ok() {
+        while stream.write_all(&vec![b'x'; 65_536]).is_ok() {
             count.fetch_add(65_536, Ordering::Relaxed);
         }
         false
@@ -325,7 +321,7 @@ fn a_slow_endpoint_slows_its_client() {
     let is_done = Arc::clone(&done);
     let writing = std::thread::spawn(move || {
         while is_done.load(Ordering::Relaxed) == 0 {
-            match stream.write(&[b'x'; 65_536]) {
+            match stream.write(&vec![b'x'; 65_536]) {
                 Ok(length) => {
                     count.fetch_add(length, Ordering::Relaxed);
                 }
