@@ -54,6 +54,7 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: Rewound, peer: Peer) {
     let mut connection = std::pin::pin!(connection);
     let mut phase = worker.shared.phase.clone();
     let mut is_ending = false;
+    let patience = Duration::from_millis(limits.header_timeout);
     loop {
         let idle = Duration::from_millis(limits.keep_alive_timeout);
         let before = streams.served.get();
@@ -69,6 +70,13 @@ pub(super) async fn serve(worker: Rc<Worker>, stream: Rewound, peer: Peer) {
                 if streams.open.get() > 0 || streams.served.get() != before {
                     continue;
                 }
+            }
+            // A peer that does not answer our goodbye, or has not even begun to speak, is left.
+            () = tokio::time::sleep(patience), if is_ending => {
+                if streams.open.get() == 0 {
+                    return;
+                }
+                continue;
             }
         }
         is_ending = true;
