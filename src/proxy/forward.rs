@@ -18,9 +18,6 @@ use super::worker::Worker;
 use crate::experiment::upstream::Scheme;
 use crate::http1::head::{Limits, Response};
 
-/// Idle connections that may turn out to have ended, one after the other, before that counts as the endpoint's failure.
-const MAX_STALE: u32 = 4;
-
 /// What is forwarded to whom.
 #[derive(Debug)]
 pub struct Forward<'a> {
@@ -63,7 +60,8 @@ impl Forward<'_> {
         let rule = &self.route.upstream;
         let may_repeat =
             rule.retry.idempotent || is_idempotent(self.outgoing.request.method_bytes());
-        let (mut tries_left, mut stale) = (rule.retry.attempts, 0);
+        // However it ends, the request is sent at most so often again.
+        let (mut resent, most) = (0, rule.retry.attempts.max(1));
         self.route.budget.on_request(self.worker.timers.now());
         let load = &self.arm.load.in_flight;
         let Some(_place) = Place::take(load, rule.max_in_flight) else {
@@ -79,11 +77,8 @@ impl Forward<'_> {
                 observer: &mut *observer,
                 copying,
             };
-            let refuses = tries_left > 0 && may_repeat && parties.source.can_rewind();
-            let error = match self
-                .attempt(parties, (refuses, rule.retry.attempts - tries_left))
-                .await
-            {
+            let refuses = resent < rule.retry.attempts && may_repeat && parties.source.can_rewind();
+            let error = match self.attempt(parties, (refuses, resent)).await {
                 Ok(switched) => return Ok(switched),
                 Err(error) => error,
             };
@@ -94,16 +89,15 @@ impl Forward<'_> {
             // An answer that cannot be read is an answer; and an arm that is slow or full does not want more.
             let worth_it = error.sent_nothing() && error != ForwardError::Overloaded
                 || matches!(error, ForwardError::Closed | ForwardError::Status(_));
-            if may_be_sent_again && error == ForwardError::Stale && stale < MAX_STALE {
-                // It was the connection's age, not the endpoint: no try is spent on that.
-                stale += 1;
-            } else if may_be_sent_again
-                && worth_it
-                && tries_left > 0
-                && self.route.budget.try_retry(self.worker.timers.now())
-            {
-                tries_left -= 1;
-            } else {
+            resent += 1;
+            // A connection that was too old says nothing of the endpoint, and costs nothing of the budget.
+            let is_stale = error == ForwardError::Stale && resent <= most;
+            let is_due = may_be_sent_again
+                && (is_stale
+                    || worth_it
+                        && resent <= rule.retry.attempts
+                        && self.route.budget.try_retry(self.worker.timers.now()));
+            if !is_due {
                 return Err(Failure {
                     error,
                     may_be_sent_again,
