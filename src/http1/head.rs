@@ -109,6 +109,35 @@ impl Fields {
         self.all(name).next()
     }
 
+    /// Writes the lines of the fields that `keep` wants, as they came. Neighbours are copied at once. A line with other white space than one blank
+    /// behind its colon is written anew, so that it has the usual form.
+    pub fn copy_lines(&self, out: &mut Vec<u8>, mut keep: impl FnMut(Known, &[u8]) -> bool) {
+        let mut run = 0..0;
+        for field in &self.table {
+            let name = self.name(field);
+            if !keep(field.known, name) {
+                continue;
+            }
+            let line = field.name as usize..(field.value + field.value_length) as usize + 2;
+            let behind_name = (field.name + field.name_length) as usize;
+            let is_usual = field.value as usize == behind_name + 2
+                && self.text.get(behind_name..behind_name + 2) == Some(b": ")
+                && self.text.get(line.end - 2..line.end) == Some(b"\r\n");
+            if is_usual && run.end == line.start {
+                run.end = line.end;
+                continue;
+            }
+            out.extend_from_slice(&self.text[run]);
+            run = if is_usual { line } else { 0..0 };
+            if !is_usual {
+                for part in [name, b": ", self.value(field), b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+        out.extend_from_slice(&self.text[run]);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.table.len()

@@ -37,6 +37,29 @@ fn a_request_is_taken_apart() {
 }
 
 #[test]
+fn lines_are_copied_and_get_the_usual_form() {
+    let text = "GET / HTTP/1.1\r\nhost: a\r\nA: 1\r\nb:  2 \r\nC:3\r\nD: 4\r\nE: 5\r\nempty: \r\nnone:\r\nlast: 6\r\n\r\n";
+    let mut request = parse(text).unwrap().unwrap();
+    request.fields.push(b"f", b"7");
+    let lines = |skip: &[u8]| {
+        let mut out = Vec::new();
+        request
+            .fields
+            .copy_lines(&mut out, |known, name| known != Known::Host && name != skip);
+        String::from_utf8(out).unwrap()
+    };
+    let all = "A: 1\r\nb: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\nempty: \r\nnone: \r\nlast: 6\r\nf: 7\r\n";
+    assert_eq!(lines(b""), all);
+    for line in all.lines() {
+        let name = line.split(':').next().unwrap();
+        assert_eq!(
+            lines(name.as_bytes()),
+            all.replace(&format!("{line}\r\n"), "")
+        );
+    }
+}
+
+#[test]
 fn every_prefix_of_a_head_needs_more() {
     let text = "GET /a HTTP/1.1\r\nhost: a\r\naccept: */*\r\n\r\n";
     for end in 0..text.len() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::client::field;
 use super::worker::Peer;
 use crate::config::settings::{Forwarding, ForwardingMode, ForwardingStyle};
 use crate::experiment::id::SequenceKey;
@@ -104,61 +105,67 @@ impl Outgoing<'_> {
     }
 
     /// Hands every field but `Host` and what frames the body to `put`.
+    pub fn fields(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let mut keeps = self.keeps();
+        for (known, name, value) in self.request.fields.iter() {
+            if keeps(known, name) {
+                put(name, value);
+            }
+        }
+        self.additions(put);
+    }
+
+    /// As [`Self::fields`], as lines.
+    pub fn lines(&self, out: &mut Vec<u8>) {
+        self.request.fields.copy_lines(out, self.keeps());
+        self.additions(&mut |name, value| field(out, name, value));
+    }
+
+    /// Which of the client's fields pass.
     ///
     /// What is meant for one connection stays behind (RFC 9110 §7.6.1: `Connection`, everything that it names, and the classics), and
     /// so do copies of our own fields. A name in `Connection` cannot take away what frames or addresses the message.
-    pub fn fields(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+    fn keeps(&self) -> impl FnMut(Known, &[u8]) -> bool {
         let fields = &self.request.fields;
         let named = names_others(fields);
         let replaced = self.forwarding.mode == ForwardingMode::Replace;
         let adds = self.forwarding.mode != ForwardingMode::Off;
-        let (mut has_id, mut has_trace) = (false, false);
-        for (known, name, value) in fields.iter() {
-            match known {
+        let tells_x = adds && self.forwarding.style != ForwardingStyle::Forwarded;
+        let tells_forwarded = adds && self.forwarding.style != ForwardingStyle::XForwarded;
+        move |known, name| {
+            let passes = match known {
                 Known::Connection
                 | Known::HopByHop
                 | Known::TransferEncoding
                 | Known::ContentLength
                 | Known::Host
                 | Known::Upgrade
-                | Known::Own => continue,
-                Known::Te => {
-                    if tokens::contains(value, b"trailers") {
-                        put(name, b"trailers");
-                    }
-                    continue;
-                }
-                Known::AcceptEncoding if self.identity => continue,
+                | Known::Te
+                | Known::Own => false,
+                Known::AcceptEncoding => !self.identity,
                 // A copy is whole when it is sent.
-                Known::Expect if self.shadow.is_some() => continue,
-                Known::Forwarded
-                    if adds && self.forwarding.style != ForwardingStyle::XForwarded =>
-                {
-                    continue;
-                }
-                Known::Forwarded if replaced => continue,
-                Known::ForwardedFor
-                    if adds && self.forwarding.style != ForwardingStyle::Forwarded =>
-                {
-                    continue;
-                }
-                Known::ForwardedFor | Known::ForwardedHost | Known::ForwardedProto if replaced => {
-                    continue;
-                }
-                Known::RequestId => has_id = true,
-                Known::Traceparent => has_trace = true,
-                _ => {}
-            }
-            if named && is_named(fields, known, name) {
-                continue;
-            }
-            if self
-                .deadline
-                .is_some_and(|(header, _)| name.eq_ignore_ascii_case(header.as_bytes()))
-            {
-                continue;
-            }
-            put(name, value);
+                Known::Expect => self.shadow.is_none(),
+                Known::Forwarded => !(tells_forwarded || replaced),
+                Known::ForwardedFor => !(tells_x || replaced),
+                Known::ForwardedHost | Known::ForwardedProto => !replaced,
+                _ => true,
+            };
+            passes
+                && !(named && is_named(fields, known, name))
+                && self
+                    .deadline
+                    .is_none_or(|(header, _)| !name.eq_ignore_ascii_case(header.as_bytes()))
+        }
+    }
+
+    /// What is added to them.
+    fn additions(&self, put: &mut impl FnMut(&[u8], &[u8])) {
+        let fields = &self.request.fields;
+        if fields
+            .of(Known::Te)
+            .any(|value| tokens::contains(value, b"trailers"))
+        {
+            put(b"te", b"trailers");
         }
         if self.identity {
             put(b"accept-encoding", b"identity");
@@ -167,10 +174,12 @@ impl Outgoing<'_> {
             put(b"connection", b"upgrade");
             put(b"upgrade", b"websocket");
         }
+        let has = |known| fields.of(known).next().is_some();
+        let (has_id, has_trace) = (has(Known::RequestId), has(Known::Traceparent));
         if !(has_id && has_trace) {
             identify(self.sequence, has_id, has_trace, put);
         }
-        if adds {
+        if self.forwarding.mode != ForwardingMode::Off {
             self.tell_of_the_client(put);
         }
         if self.forwarding.via {
@@ -366,7 +375,7 @@ mod tests {
                      Upgrade: h2c\r\nTE: gzip, trailers\r\nX-Pointsman-Arm: forged\r\nAccept: */*\r\nX-Request-Id: mine\r\nx-forwarded-for: b\r\n";
         assert_eq!(
             outgoing(lines, off(), None),
-            "/v1/x?q=/v1/\nTE: trailers\nAccept: */*\nX-Request-Id: mine\nx-forwarded-for: b\n\
+            "/v1/x?q=/v1/\nAccept: */*\nX-Request-Id: mine\nx-forwarded-for: b\nte: trailers\n\
              traceparent: 00-000000000000abcd0001000000000002-8001000000000002-00"
         );
     }

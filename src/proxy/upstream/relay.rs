@@ -487,8 +487,7 @@ impl Relay<'_> {
             b"host",
             self.outgoing.host(self.host, self.authority),
         );
-        self.outgoing
-            .fields(&mut |name, value| field(&mut out, name, value));
+        self.outgoing.lines(&mut out);
         let form = match source.announced() {
             None => {
                 field(&mut out, b"transfer-encoding", b"chunked");
