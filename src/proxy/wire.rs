@@ -18,8 +18,9 @@ pub const FIRST: usize = 16 << 10;
 /// Size to which a buffer grows when a read fills it.
 pub const LARGEST: usize = 64 << 10;
 
-/// Buffers that a worker keeps for reuse.
+/// Buffers that a worker keeps for reuse, of the first size and of the largest.
 const KEPT: usize = 128;
+const KEPT_LARGEST: usize = 32;
 
 /// Why a connection is of no more use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +45,31 @@ impl From<io::Error> for WireError {
     }
 }
 
-/// Buffers that are not in use. Only first-size ones are kept.
+/// Buffers that are not in use, of the two usual sizes: new ones would have to be cleared each time.
 #[derive(Debug, Default)]
-pub struct Buffers(RefCell<Vec<Vec<u8>>>);
+pub struct Buffers {
+    first: RefCell<Vec<Vec<u8>>>,
+    largest: RefCell<Vec<Vec<u8>>>,
+}
 
 impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        let kept = self.0.borrow_mut().pop();
-        kept.unwrap_or_else(|| vec![0; FIRST])
+    fn take(&self, size: usize) -> Vec<u8> {
+        let kept = if size == FIRST {
+            self.first.borrow_mut().pop()
+        } else {
+            self.largest.borrow_mut().pop()
+        };
+        kept.unwrap_or_else(|| vec![0; size])
     }
 
     fn keep(&self, bytes: Vec<u8>) {
-        let mut kept = self.0.borrow_mut();
-        if bytes.len() == FIRST && kept.len() < KEPT {
+        let (kept, most) = match bytes.len() {
+            FIRST => (&self.first, KEPT),
+            LARGEST => (&self.largest, KEPT_LARGEST),
+            _ => return,
+        };
+        let mut kept = kept.borrow_mut();
+        if kept.len() < most {
             kept.push(bytes);
         }
     }
@@ -117,16 +130,28 @@ impl Buffer {
     fn room(&mut self, largest: usize) -> &mut [u8] {
         if self.end == self.bytes.len() {
             if self.bytes.is_empty() {
-                self.bytes = self.buffers.take();
+                self.bytes = self.buffers.take(FIRST);
             } else if self.start > 0 {
                 self.bytes.copy_within(self.start..self.end, 0);
                 (self.start, self.end) = (0, self.end - self.start);
             } else if self.bytes.len() < largest {
-                let size = (self.bytes.len() * 4).min(largest);
-                self.bytes.resize(size, 0);
+                self.grow((self.bytes.len() * 4).min(largest));
             }
         }
         &mut self.bytes[self.end..]
+    }
+}
+
+impl Buffer {
+    fn grow(&mut self, size: usize) {
+        if size == LARGEST {
+            let mut larger = self.buffers.take(LARGEST);
+            larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
+            let old = std::mem::replace(&mut self.bytes, larger);
+            self.buffers.keep(old);
+        } else {
+            self.bytes.resize(size, 0);
+        }
     }
 }
 
@@ -329,10 +354,11 @@ mod tests {
         assert_eq!(buffer.data().len(), FIRST);
         buffer.consume(FIRST);
         buffer.release();
-        assert!(buffers.0.borrow().is_empty(), "a grown one is not kept");
+        assert_eq!(buffers.largest.borrow().len(), 1);
+        assert_eq!(buffers.first.borrow().len(), 1);
         assert_eq!(buffer.room(LARGEST).len(), FIRST);
         drop(buffer);
-        assert_eq!(buffers.0.borrow().len(), 1);
+        assert_eq!(buffers.first.borrow().len(), 1);
     }
 
     #[test]
