@@ -115,6 +115,12 @@ fn framing_has_one_reading_or_none() {
     assert_eq!(old.unwrap_err(), HeadError::CodingInHttp10);
 }
 
+fn fields(count: usize) -> String {
+    (0..count).fold(String::new(), |lines, number| {
+        format!("{lines}x{number}: 1\r\n")
+    })
+}
+
 #[test]
 fn odd_lines_are_refused() {
     let head = |lines: &str| parse(&format!("GET / HTTP/1.1\r\n{lines}\r\n\r\n")).unwrap_err();
@@ -137,9 +143,9 @@ fn odd_lines_are_refused() {
         parse("GET / HTTP/2.0\r\n\r\n").unwrap_err(),
         HeadError::Version
     );
-    let many: String = (0..121).map(|number| format!("x{number}: 1\r\n")).collect();
+    let many = fields(121);
     assert_eq!(head(many.trim_end()), HeadError::TooManyFields);
-    let fits: String = (0..120).map(|number| format!("x{number}: 1\r\n")).collect();
+    let fits = fields(120);
     assert_eq!(
         parse(&format!("GET / HTTP/1.1\r\n{fits}\r\n"))
             .unwrap()

@@ -95,7 +95,7 @@ fn a_client_that_takes_nothing_is_given_up() {
         stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000000\r\n\r\n")
             .unwrap();
-        while stream.write_all(&[b'x'; 65_536]).is_ok() {}
+        while stream.write_all(&vec![b'x'; 65_536]).is_ok() {}
         told.send(()).unwrap();
         false
     });

@@ -1,4 +1,4 @@
-//! WebSockets are tunnelled (RFC 6455 over RFC 9110 §7.8), and nothing else is upgraded.
+//! Connections that become `WebSocket`s are tunnelled (RFC 6455 over RFC 9110 §7.8), and nothing else is upgraded.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
