@@ -198,7 +198,10 @@ fn threads_cannot_eject_more_together() {
                 let now = clock.load(Ordering::SeqCst);
                 let ejection = &all[(step + thread) % all.len()];
                 let ejected = ejection.record(Verdict::Failure, now, &rule, &ejections);
-                out.extend(ejected.map(|until| (now, until)));
+                // Other threads may have moved the clock on since `now`: the place is held from here.
+                let from = clock.load(Ordering::SeqCst);
+                let held = ejected.map(|until| (from, until));
+                out.extend(held.filter(|(from, until)| from < until));
                 if step % 5 == thread {
                     clock.fetch_add(1, Ordering::SeqCst);
                 }
