@@ -319,7 +319,7 @@ const DEFAULT: &[Field] = &[field(
     "upstream",
     Kind::Text,
     "\"\"",
-    "Requests that match no experiment are passed through to this http://HOST:PORT or https://HOST:PORT, without a decision. Empty: they are a 404.",
+    "Where requests that match no experiment will go: http://HOST:PORT or https://HOST:PORT. This release does not pass them through yet: it refuses to serve with this set, and answers them 404.",
 )];
 
 const RELOAD: &[Field] = &[field(
