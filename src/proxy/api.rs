@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::body::Source;
 use super::context;
-use super::handle::{draw, read_body, record};
+use super::draw::{draw, record};
+use super::held::read_body;
 use super::problem::{Problem, full};
 use super::worker::{Phase, Worker};
 use crate::engine::keys::Subject;

@@ -15,37 +15,35 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
-use super::body::{Source, SourceError};
+use super::body::Source;
 use super::client::Client;
+use super::draw::{decision_of, draw, record};
 use super::exchange::Exchange;
 use super::forward::{Failure, Forward};
-use super::headers::{self, Outgoing};
+use super::headers::Outgoing;
+use super::held::{Held, read_body};
 use super::problem::Problem;
 use super::router::{Route, Router};
 use super::shadow::{self, Copying, Picked};
+use super::signed::{Served, Signed};
 use super::tunnel::tunnel;
-use super::upstream::relay::Observer;
-use super::upstream::{Connection, ForwardError, Place, Reserved};
+use super::upstream::{Connection, ForwardError, Place};
 use super::worker::{Peer, Role, Worker};
 use super::{api, context, unit, vet};
-use crate::clock::{Stopwatch, Timestamp};
-use crate::decision_id::DecisionId;
-use crate::engine::decide::{Draw, decide, decide_among, own_probabilities};
-use crate::engine::event::Event;
+use crate::clock::Stopwatch;
+use crate::engine::decide::Draw;
 use crate::engine::snapshot::Serving;
 use crate::experiment::context::{Context, ContextRule};
-use crate::experiment::decision::{Decision, Ending, LoggedContext, LoggedDecision, Reason};
-use crate::experiment::id::{KeyHash, MAX_KEY_BYTES, SequenceKey, UnitHash};
+use crate::experiment::decision::{Decision, Ending, LoggedDecision, Reason};
+use crate::experiment::id::{KeyHash, MAX_KEY_BYTES, UnitHash};
 use crate::experiment::{MissingUnit, UnitSource};
 use crate::http1::head::Request;
 use crate::learner::Published;
-use crate::telemetry::metrics::ArmMetrics;
 
 /// Answers one request, whatever it is. Whether its whole body was read, so that what follows on the connection is another request.
 pub async fn handle(
@@ -164,72 +162,6 @@ async fn respond(
     matched
         .forward_or_fall_back((draw, decision, key), source, client, subject.cookie)
         .await
-}
-
-/// Draws an arm and makes the decision that says so. Does not record it.
-pub(super) fn draw(
-    worker: &Worker,
-    (serving, route): (&Serving, &Route),
-    unit: Option<UnitHash>,
-    baseline: bool,
-    context: Option<Context>,
-) -> (Draw, Decision, Option<Box<LoggedContext>>) {
-    let mut workspace = worker.workspace.borrow_mut();
-    let workspace = &mut *workspace;
-    if let (Some(rule), Some(context)) = (&serving.experiment.context, &context) {
-        rule.encode(context, &mut workspace.features);
-    }
-    let sequence = worker.next_sequence();
-    let keys = &worker.shared.draw_keys;
-    let (draw, own) = if baseline {
-        let draw = Draw {
-            arm: serving.experiment.baseline,
-            propensity: 1.0,
-            reason: Reason::Paused,
-        };
-        (draw, false)
-    } else if route.is_degraded.load(Ordering::Relaxed) {
-        let now = worker.timers.now();
-        let available = |arm: usize| route.arms[arm].is_available(now);
-        let among = decide_among(serving, unit, sequence, keys, workspace, &available);
-        (among.draw, among.own)
-    } else {
-        let draw = decide(serving, unit, sequence, keys, workspace);
-        let depends = serving.allocation.contextual.is_some();
-        (draw, depends && draw.reason == Reason::Sampled)
-    };
-    let logged = if own || context.is_some() {
-        let own = if own {
-            own_probabilities(serving, workspace)
-        } else {
-            Vec::new()
-        };
-        LoggedContext::of(context, own)
-    } else {
-        None
-    };
-    let decision = decision_of(serving, draw, sequence, worker.now());
-    (draw, decision, logged)
-}
-
-fn decision_of(serving: &Serving, draw: Draw, sequence: SequenceKey, at: Timestamp) -> Decision {
-    let experiment = &serving.experiment;
-    Decision {
-        sequence,
-        at,
-        experiment: experiment.id,
-        epoch: serving.epoch,
-        arm: experiment.arms[draw.arm].id,
-        policy_version: experiment.version,
-        propensity: draw.propensity,
-        reason: draw.reason,
-    }
-}
-
-/// Counts a decision and offers it to the journal.
-pub(super) fn record(worker: &Worker, metrics: &ArmMetrics, logged: LoggedDecision) {
-    metrics.decisions[usize::from(logged.decision.reason.code())].increment(1);
-    worker.record(Event::Decided(logged));
 }
 
 /// What the randomisation is about.
@@ -434,7 +366,6 @@ impl<'a> Matched<'a> {
         let (arm, decision) = (&route.arms[signed.arm], signed.decision);
         let duration = arm.metrics.duration.clone();
         let mut served = Served {
-            matched: self,
             signed,
             exchange: Exchange::start(worker, decision, duration, self.serving()),
         };
@@ -498,17 +429,6 @@ impl<'a> Matched<'a> {
         source.replace(named.map_or_else(|| body.clone(), Bytes::from));
     }
 
-    fn count(&self, arm: usize, code: u16) {
-        let experiment = &self.serving().experiment;
-        let metrics = &self.route().arms[arm].metrics;
-        self.worker.shared.metrics.count_request(
-            &experiment.name,
-            &experiment.arms[arm].name,
-            metrics,
-            code,
-        );
-    }
-
     /// Our own answer for an arm that gave none. It carries the decision, too.
     async fn refuse(
         &self,
@@ -526,11 +446,11 @@ impl<'a> Matched<'a> {
             return Ok(None);
         }
         tracing::warn!(experiment = %experiment.name, %arm, %error, "no answer for the client");
-        let problem = refusal(error);
+        let problem = Problem::from(error);
         if client.has_begun {
             return Err(problem);
         }
-        self.count(signed.arm, problem.status().as_u16());
+        signed.count(problem.status().as_u16());
         let mut response = problem.into_response();
         for (name, value) in signed.fields() {
             super::client::append(response.headers_mut(), name, value);
@@ -546,136 +466,13 @@ impl<'a> Matched<'a> {
 
     fn sign(&self, arm: usize, decision: Decision, cookie: Option<HeaderValue>) -> Signed<'_> {
         Signed {
+            worker: self.worker,
+            experiment: &self.serving().experiment,
             route: self.route(),
             arm,
             id: self.worker.shared.keys.encode(&decision),
             decision,
             cookie,
         }
-    }
-}
-
-/// A decision that the client is told of.
-struct Signed<'a> {
-    route: &'a Route,
-    arm: usize,
-    decision: Decision,
-    id: DecisionId,
-    cookie: Option<HeaderValue>,
-}
-
-impl Signed<'_> {
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let reason = self.decision.reason;
-        let reason = (reason != Reason::Sampled).then(|| reason.as_str().as_bytes());
-        let cookie = self.cookie.as_ref().map(HeaderValue::as_bytes);
-        let all: [(&[u8], Option<&[u8]>); 6] = [
-            (headers::DECISION, Some(self.id.as_bytes())),
-            (
-                headers::EXPERIMENT,
-                Some(self.route.experiment_header.as_bytes()),
-            ),
-            (
-                headers::ARM,
-                Some(self.route.arms[self.arm].header.as_bytes()),
-            ),
-            (
-                headers::POLICY_VERSION,
-                Some(self.route.version_header.as_bytes()),
-            ),
-            (headers::REASON, reason),
-            (b"set-cookie", cookie),
-        ];
-        all.into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-    }
-}
-
-/// An exchange whose decision the client is told of.
-struct Served<'a> {
-    matched: &'a Matched<'a>,
-    signed: &'a Signed<'a>,
-    exchange: Exchange,
-}
-
-impl Observer for Served<'_> {
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.signed.fields()
-    }
-
-    fn answered(&mut self, status: u16) {
-        self.matched.count(self.signed.arm, status);
-        self.exchange.answered(status);
-    }
-
-    fn passes(&mut self, data: &[u8]) -> bool {
-        self.exchange.watch(data);
-        true
-    }
-
-    fn ended(&mut self) {
-        self.exchange.finish(Ending::Answered);
-    }
-}
-
-/// What the client is told of an arm that did not answer.
-fn refusal(error: ForwardError) -> Problem {
-    let detail = error.to_string();
-    match error {
-        ForwardError::ResponseTimeout | ForwardError::TotalTimeout => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", detail)
-        }
-        ForwardError::Overloaded | ForwardError::Unavailable => Problem::overloaded(detail),
-        ForwardError::Client => Problem::bad_request(detail).and_close(),
-        ForwardError::ClientTimeout => {
-            Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close()
-        }
-        _ => Problem::new(StatusCode::BAD_GATEWAY, "Bad gateway", detail),
-    }
-}
-
-/// A body that was read whole, and its place in memory.
-pub(super) struct Held<'a> {
-    pub(super) bytes: Bytes,
-    _place: Reserved<'a>,
-}
-
-/// Reads a body of at most `limit` bytes within `patience` milliseconds.
-pub(super) async fn read_body<'a>(
-    worker: &'a Worker,
-    source: &mut Source<'_>,
-    limit: usize,
-    patience: u64,
-) -> Result<Held<'a>, Problem> {
-    let size = source
-        .announced()
-        .map_or(limit, |length| limit.min(length as usize));
-    let shared = &worker.shared;
-    let most = shared.settings.limits.buffered_bytes;
-    let Some(place) = Reserved::take(&shared.buffered, size, most) else {
-        return Err(Problem::overloaded(
-            "as many bytes of bodies are in memory as limits.buffered_bytes allows",
-        ));
-    };
-    let read = source.read_whole(limit, patience);
-    match tokio::time::timeout(Duration::from_millis(patience), read).await {
-        Ok(Ok(Some(bytes))) => Ok(Held {
-            bytes,
-            _place: place,
-        }),
-        Ok(Ok(None)) => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Content too large",
-            format!("the body is longer than the limit of {limit} bytes"),
-        )
-        .and_close()),
-        Err(_) | Ok(Err(SourceError::Silent)) => {
-            let detail = format!("the body did not arrive within {patience} ms");
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close())
-        }
-        Ok(Err(_)) => Err(Problem::bad_request(
-            "the body could not be read: it is malformed or was cut short",
-        )
-        .and_close()),
     }
 }

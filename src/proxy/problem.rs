@@ -6,6 +6,8 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
+use super::upstream::ForwardError;
+
 /// An error as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -95,6 +97,24 @@ impl Problem {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// What the client is told of an arm that did not answer.
+impl From<ForwardError> for Problem {
+    fn from(error: ForwardError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ForwardError::ResponseTimeout | ForwardError::TotalTimeout => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", detail)
+            }
+            ForwardError::Overloaded | ForwardError::Unavailable => Self::overloaded(detail),
+            ForwardError::Client => Self::bad_request(detail).and_close(),
+            ForwardError::ClientTimeout => {
+                Self::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close()
+            }
+            _ => Self::new(StatusCode::BAD_GATEWAY, "Bad gateway", detail),
+        }
     }
 }
 
