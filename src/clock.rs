@@ -112,6 +112,12 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
+    /// Time since the start, and a stopwatch that starts at this very moment.
+    pub fn lap(&self) -> (Duration, Self) {
+        let now = Self::start();
+        (now.0.duration_since(self.0), now)
+    }
+
     /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()

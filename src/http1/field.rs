@@ -43,6 +43,13 @@ pub enum Known {
     Own,
 }
 
+impl Known {
+    /// A bit of its own, for sets of them.
+    pub(super) fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
 /// Prefix of our own fields.
 pub const OWN_PREFIX: &[u8] = b"x-pointsman-";
 

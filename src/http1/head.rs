@@ -73,6 +73,8 @@ struct Field {
 pub struct Fields {
     text: Vec<u8>,
     table: Vec<Field>,
+    /// What is among them, so that most questions for one need no search.
+    present: u32,
 }
 
 impl Fields {
@@ -92,8 +94,18 @@ impl Fields {
 
     /// The values of the fields that are `known`.
     pub fn of(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        let same = self.table.iter().filter(move |field| field.known == known);
+        let table = if self.has(known) {
+            &self.table[..]
+        } else {
+            &[]
+        };
+        let same = table.iter().filter(move |field| field.known == known);
         same.map(|field| self.value(field))
+    }
+
+    /// Whether there is a field that is `known`.
+    pub fn has(&self, known: Known) -> bool {
+        self.present & known.bit() != 0
     }
 
     /// The values of the fields called `name`, whatever its case.
@@ -153,8 +165,10 @@ impl Fields {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(name);
         self.text.extend_from_slice(value);
+        let known = known(name);
+        self.present |= known.bit();
         self.table.push(Field {
-            known: known(name),
+            known,
             name: start,
             name_length: name.len() as u32,
             value: start + name.len() as u32,
@@ -165,16 +179,30 @@ impl Fields {
     fn clear(&mut self) {
         self.text.clear();
         self.table.clear();
+        self.present = 0;
     }
 
     /// Takes over what httparse found in `text`, of which a copy is at `self.text`.
-    fn take(&mut self, text: &[u8], parsed: &[httparse::Header<'_>]) {
+    ///
+    /// Every line has to end with CR LF: httparse takes a lone LF, which other parsers read differently (RFC 9112 §2.2 allows to
+    /// refuse it). The fields that it found leave nothing between them but these ends.
+    fn take(&mut self, text: &[u8], parsed: &[httparse::Header<'_>]) -> Result<(), HeadError> {
         let base = text.as_ptr().addr();
+        let ends_well = |line_end: usize| text[..line_end].ends_with(b"\r\n");
+        if !text.ends_with(b"\r\n\r\n") {
+            return Err(HeadError::LineEnd);
+        }
         for header in parsed {
             let name = header.name.as_bytes();
+            let start = name.as_ptr().addr() - base;
+            if !ends_well(start) {
+                return Err(HeadError::LineEnd);
+            }
+            let known = known(name);
+            self.present |= known.bit();
             self.table.push(Field {
-                known: known(name),
-                name: (name.as_ptr().addr() - base) as u32,
+                known,
+                name: start as u32,
                 name_length: name.len() as u32,
                 value: if header.value.is_empty() {
                     0
@@ -184,6 +212,7 @@ impl Fields {
                 value_length: header.value.len() as u32,
             });
         }
+        Ok(())
     }
 }
 
@@ -272,10 +301,10 @@ impl Request {
             return Ok(None);
         };
         let text = &input[..length];
-        lines_end_well(text)?;
+        empty_lines_end_well(text)?;
         self.fields.clear();
         self.fields.text.extend_from_slice(text);
-        self.fields.take(text, parsed.headers);
+        self.fields.take(text, parsed.headers)?;
         let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
             return Err(HeadError::StartLine);
         };
@@ -494,10 +523,10 @@ impl Response {
             return Ok(None);
         };
         let text = &input[..length];
-        lines_end_well(text)?;
+        empty_lines_end_well(text)?;
         self.fields.clear();
         self.fields.text.extend_from_slice(text);
-        self.fields.take(text, parsed.headers);
+        self.fields.take(text, parsed.headers)?;
         self.status = parsed.code.unwrap_or_default();
         if !(100..=599).contains(&self.status) {
             return Err(HeadError::StartLine);
@@ -572,12 +601,14 @@ fn outcome(
     }
 }
 
-/// Every line ends with CR LF: httparse takes a lone LF, which other parsers read differently (RFC 9112 §2.2 allows to refuse it).
-fn lines_end_well(text: &[u8]) -> Result<(), HeadError> {
-    let well = memchr::memchr_iter(b'\n', text).all(|end| end > 0 && text[end - 1] == b'\r');
-    if well {
-        Ok(())
-    } else {
-        Err(HeadError::LineEnd)
+/// The empty lines that may come before the start line (RFC 9112 §2.2) end with CR LF, too.
+fn empty_lines_end_well(text: &[u8]) -> Result<(), HeadError> {
+    let mut rest = text;
+    while let Some(next) = rest.strip_prefix(b"\r\n") {
+        rest = next;
     }
+    if rest.starts_with(b"\n") {
+        return Err(HeadError::LineEnd);
+    }
+    Ok(())
 }

@@ -122,6 +122,33 @@ fn fields(count: usize) -> String {
 }
 
 #[test]
+fn every_line_must_end_with_a_carriage_return() {
+    let request = "\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\nempty:\r\nb: c \r\n\r\n";
+    let response = "HTTP/1.1 200 OK\r\na: b\r\nempty:\r\nb: c \r\n\r\n";
+    assert!(parse(request).unwrap().is_some());
+    let of_response = |text: &str| Response::default().parse(text.as_bytes(), false, LIMITS);
+    assert!(of_response(response).unwrap().is_some());
+    for (position, _) in request.match_indices("\r\n") {
+        let mut text = request.to_owned();
+        text.remove(position);
+        assert_eq!(parse(&text).unwrap_err(), HeadError::LineEnd, "{text:?}");
+    }
+    for (position, _) in response.match_indices("\r\n") {
+        let mut text = response.to_owned();
+        text.remove(position);
+        assert_eq!(
+            of_response(&text).unwrap_err(),
+            HeadError::LineEnd,
+            "{text:?}"
+        );
+    }
+    let mut bare = "GET / HTTP/1.1\n\r\n";
+    assert_eq!(parse(bare).unwrap_err(), HeadError::LineEnd);
+    bare = "GET / HTTP/1.1\r\n\n";
+    assert_eq!(parse(bare).unwrap_err(), HeadError::LineEnd);
+}
+
+#[test]
 fn odd_lines_are_refused() {
     let head = |lines: &str| parse(&format!("GET / HTTP/1.1\r\n{lines}\r\n\r\n")).unwrap_err();
     for lines in [

@@ -4,7 +4,7 @@
 //! come from a [`Directory`]. What replay needs of a decision is in its id alone.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::RECORD_VERSION;
 use super::context::{arm_key, write_context, write_unnamed_key};
@@ -26,8 +26,8 @@ const MAX_EXACT: u64 = (1 << 53) - 1;
 /// long after its experiment is gone.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
-    experiments: HashMap<ExperimentId, Name>,
-    arms: HashMap<(ExperimentId, ArmId), ArmEntry>,
+    experiments: BTreeMap<ExperimentId, Name>,
+    arms: BTreeMap<(ExperimentId, ArmId), ArmEntry>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,13 +93,16 @@ impl Signed {
         }
     }
 
+    fn place(&mut self, decision: &Decision) -> &mut Option<(Decision, DecisionId)> {
+        &mut self.recent[decision.sequence.counter as usize % Self::RECENT]
+    }
+
     fn id(&mut self, decision: &Decision) -> DecisionId {
-        let place = &mut self.recent[decision.sequence.counter as usize % Self::RECENT];
-        match place {
+        match self.place(decision) {
             Some((known, id)) if known == decision => *id,
             _ => {
                 let id = self.keys.encode(decision);
-                *place = Some((*decision, id));
+                *self.place(decision) = Some((*decision, id));
                 id
             }
         }
@@ -114,6 +117,11 @@ impl Encoder {
             directory,
             time: TimeWriter::new(),
         }
+    }
+
+    /// `id` was signed for this decision with the same keys.
+    pub fn note_signed(&self, decision: &Decision, id: DecisionId) {
+        *self.signed.borrow_mut().place(decision) = Some((*decision, id));
     }
 
     /// The names learned so far.

@@ -12,7 +12,9 @@ use std::io;
 use super::encode::Encoder;
 use super::reader::write_commit;
 use super::storage::{Segment, Storage};
+use crate::decision_id::DecisionId;
 use crate::engine::event::Event;
+use crate::experiment::decision::Decision;
 
 /// A group is closed before it grows beyond this; a single longer line has a group of its own.
 pub const GROUP_BYTES: usize = 1 << 20;
@@ -144,6 +146,11 @@ impl<S: Storage> Writer<S> {
             writer.closed.push_back(last.bytes);
         }
         writer
+    }
+
+    /// `id` was signed for this decision with the writer's keys: it is not signed again if it is appended soon.
+    pub fn note_signed(&self, decision: &Decision, id: DecisionId) {
+        self.encoder.note_signed(decision, id);
     }
 
     /// Adds an event to the open group. Nothing is written before [`Writer::commit`].

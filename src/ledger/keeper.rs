@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::archivist::Desk;
 use super::batches::{Batches, Place};
+use super::queues::Recorded;
 use super::shelf::Shelf;
 use super::statements::Statements;
 use super::waiting::Waiting;
@@ -213,7 +214,7 @@ impl<S: Storage> Keeper<S> {
     /// Takes what the request threads have left.
     fn empty_queues(&mut self) {
         let shared = Arc::clone(&self.shared);
-        shared.queues.drain(|event| {
+        shared.queues.drain(|Recorded { event, id }| {
             let decision = match &event {
                 Event::Decided(logged) => &logged.decision,
                 Event::Ended(outcome) => &outcome.decision,
@@ -225,6 +226,9 @@ impl<S: Storage> Keeper<S> {
                 return;
             }
             self.state_anew();
+            if let Some(id) = id {
+                self.writer.note_signed(decision, id);
+            }
             if self.writer.append(&event).is_err() {
                 self.drop_event();
                 return;

@@ -8,7 +8,9 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{Command, Shared};
 use crate::clock::Timestamp;
+use crate::decision_id::DecisionId;
 use crate::engine::event::Event;
+use crate::experiment::decision::LoggedDecision;
 
 /// Events that are parked, a few hundred bytes each. What comes after them fills the queues, and then is dropped and counted.
 const PARKED: usize = 1_000_000;
@@ -16,11 +18,19 @@ const PARKED: usize = 1_000_000;
 /// A queue for each request thread.
 #[derive(Debug)]
 pub(super) struct Queues {
-    by_worker: Vec<Arc<ArrayQueue<Event>>>,
+    by_worker: Vec<Arc<ArrayQueue<Recorded>>>,
     /// Whether the ledger's thread was told that a queue is half full.
     nudged: AtomicBool,
     /// What was offered before there was a ledger's thread, ahead of what is in the queues. Held by whoever empties them.
-    parked: Mutex<Vec<Event>>,
+    parked: Mutex<Vec<Recorded>>,
+}
+
+/// What a request thread has recorded.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) event: Event,
+    /// The id of a decision that was signed already, so that the journal needs not sign it again.
+    pub(super) id: Option<DecisionId>,
 }
 
 impl Queues {
@@ -34,7 +44,7 @@ impl Queues {
         }
     }
 
-    fn parked(&self) -> MutexGuard<'_, Vec<Event>> {
+    fn parked(&self) -> MutexGuard<'_, Vec<Recorded>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,28 +53,29 @@ impl Queues {
         let mut parked = self.parked();
         for queue in &self.by_worker {
             for _ in 0..queue.len().min(PARKED.saturating_sub(parked.len())) {
-                let Some(event) = queue.pop() else { break };
-                parked.push(event);
+                let Some(recorded) = queue.pop() else { break };
+                parked.push(recorded);
             }
         }
     }
 
     /// When the earliest of what is parked happened.
     pub(super) fn earliest_parked(&self) -> Option<Timestamp> {
-        self.parked().iter().map(Event::at).min()
+        let parked = self.parked();
+        parked.iter().map(|recorded| recorded.event.at()).min()
     }
 
     /// Empties all queues of what they hold now; what is offered meanwhile may stay for the next time. What is parked comes first.
-    pub(super) fn drain(&self, mut sink: impl FnMut(Event)) {
+    pub(super) fn drain(&self, mut sink: impl FnMut(Recorded)) {
         self.nudged.store(false, Ordering::Relaxed);
         let mut parked = self.parked();
-        for event in std::mem::take(&mut *parked) {
-            sink(event);
+        for recorded in std::mem::take(&mut *parked) {
+            sink(recorded);
         }
         for queue in &self.by_worker {
             for _ in 0..queue.len() {
-                let Some(event) = queue.pop() else { break };
-                sink(event);
+                let Some(recorded) = queue.pop() else { break };
+                sink(recorded);
             }
         }
     }
@@ -73,7 +84,7 @@ impl Queues {
 /// Records what happens on one request thread.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    queue: Arc<ArrayQueue<Event>>,
+    queue: Arc<ArrayQueue<Recorded>>,
     shared: Arc<Shared>,
     control: Sender<Command>,
 }
@@ -91,7 +102,19 @@ impl Recorder {
     ///
     /// A decision is to be offered before its id leaves the process.
     pub fn offer(&self, event: Event) -> bool {
-        if self.queue.push(event).is_err() {
+        self.push(Recorded { event, id: None })
+    }
+
+    /// As [`Self::offer`], for a decision that `id` was signed for.
+    pub fn offer_signed(&self, decision: LoggedDecision, id: DecisionId) -> bool {
+        self.push(Recorded {
+            event: Event::Decided(decision),
+            id: Some(id),
+        })
+    }
+
+    fn push(&self, recorded: Recorded) -> bool {
+        if self.queue.push(recorded).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }

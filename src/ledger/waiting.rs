@@ -38,6 +38,10 @@ impl Waiting {
 
     /// The labels that waited for the outcome of this decision.
     pub(super) fn take(&mut self, sequence: SequenceKey) -> Vec<(Place, Claim)> {
+        // As a rule nothing waits, and nothing is hashed.
+        if self.count == 0 {
+            return Vec::new();
+        }
         let claims = self.by_decision.remove(&sequence).unwrap_or_default();
         self.count -= claims.len();
         claims

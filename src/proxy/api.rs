@@ -258,9 +258,9 @@ async fn post_decision(
         context,
         key: reward_key,
     };
-    record(worker, &route.arms[drawn.arm].metrics, logged);
+    let id = record(worker, &route.arms[drawn.arm].metrics, logged);
     let body = serde_json::json!({
-        "decision_id": worker.shared.keys.encode(&decision).as_str(),
+        "decision_id": id.as_str(),
         "arm": serving.experiment.arms[drawn.arm].name.as_str(),
         "propensity": decision.propensity,
         "reason": decision.reason.as_str(),

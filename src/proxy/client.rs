@@ -9,11 +9,13 @@ use tokio::sync::oneshot;
 
 use super::body::{Departure, Piece};
 use super::channel::{Channel, ChannelBody};
+use super::headers::Head;
 use super::wire::{Wire, WireError};
 use crate::http1::Framing;
+use crate::http1::chunked::Trailers;
 use crate::http1::tokens::{chunk_line, push_decimal};
 
-/// Pieces up to this size are gathered while more of them are at hand.
+/// Pieces up to this size are copied behind what is to be written before them: writing one part costs the kernel less than several.
 const GATHERED: usize = 4 << 10;
 
 /// Bytes that are gathered before they are written.
@@ -150,12 +152,12 @@ impl<'c> Client<'c> {
 
     /// Hands over the response's head: status, how the body comes, the length that the head states (where the body is not sent, too), and
     /// fields, none of which frames anything.
-    pub fn begin<'f>(
+    pub fn begin(
         &mut self,
         status: Status<'_>,
         framing: Framing,
         stated_length: Option<u64>,
-        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+        fields: &impl Head,
     ) {
         self.has_begun = true;
         let bare = self.to_head || matches!(status.code, 204 | 304);
@@ -176,9 +178,7 @@ impl<'c> Client<'c> {
                 };
                 *keeps_alive &= *form != Form::UntilClose && !wire.timer().is_draining();
                 status_line(out, status);
-                for (name, value) in fields {
-                    field(out, name, value);
-                }
+                fields.lines(out);
                 match (*form, framing, stated_length) {
                     (Form::Chunked, ..) => field(out, b"transfer-encoding", b"chunked"),
                     (Form::Length, Framing::Length(length), _) | (Form::None, _, Some(length))
@@ -203,9 +203,7 @@ impl<'c> Client<'c> {
                 channel,
             } => {
                 let mut map = HeaderMap::new();
-                for (name, value) in fields {
-                    append(&mut map, name, value);
-                }
+                fields.each(&mut |name, value| append(&mut map, name, value));
                 let length = match framing {
                     Framing::Length(length) if !bare => Some(length),
                     _ => stated_length.filter(|_| bare && status.code != 204),
@@ -266,10 +264,10 @@ impl<'c> Client<'c> {
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn inform<'f>(
+    pub async fn inform(
         &mut self,
         status: Status<'_>,
-        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+        fields: &impl Head,
     ) -> Result<(), WireError> {
         let Kind::Wire {
             wire,
@@ -281,9 +279,7 @@ impl<'c> Client<'c> {
             return Ok(());
         };
         status_line(out, status);
-        for (name, value) in fields {
-            field(out, name, value);
-        }
+        fields.lines(out);
         out.extend_from_slice(b"\r\n");
         let written = wire.write(&[out], self.patience).await;
         out.clear();
@@ -295,10 +291,10 @@ impl<'c> Client<'c> {
     /// # Errors
     ///
     /// The client is gone, or takes nothing.
-    pub async fn switch<'f>(
+    pub async fn switch(
         &mut self,
         status: Status<'_>,
-        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+        fields: &impl Head,
     ) -> Result<(), WireError> {
         (self.has_begun, self.has_ended) = (true, true);
         self.close_after();
@@ -320,13 +316,9 @@ impl<'c> Client<'c> {
             code: parts.status.as_u16(),
             reason: b"",
         };
-        let own = |name: &HeaderName| {
-            name != http::header::CONNECTION && name != http::header::CONTENT_LENGTH
-        };
-        let fields = parts.headers.iter().filter(|(name, _)| own(name));
-        let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         let length = body.len() as u64;
-        self.begin(status, Framing::Length(length), Some(length), fields);
+        let fields = Own(&parts.headers);
+        self.begin(status, Framing::Length(length), Some(length), &fields);
         let data = if self.to_head { &[][..] } else { &body };
         self.piece(&Piece::whole(data)).await
     }
@@ -353,6 +345,23 @@ impl<'c> Client<'c> {
     }
 }
 
+/// The fields of a response of our own.
+struct Own<'a>(&'a HeaderMap);
+
+impl Head for Own<'_> {
+    fn lines(&self, out: &mut Vec<u8>) {
+        self.each(&mut |name, value| field(out, name, value));
+    }
+
+    fn each(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
+        for (name, value) in self.0 {
+            if name != http::header::CONNECTION && name != http::header::CONTENT_LENGTH {
+                put(name.as_str().as_bytes(), value.as_bytes());
+            }
+        }
+    }
+}
+
 /// Writes a piece in its form, with what `out` holds before it.
 ///
 /// # Errors
@@ -366,47 +375,56 @@ pub async fn write_piece(
     patience: u64,
 ) -> Result<(), WireError> {
     let data = if form == Form::None { &[] } else { piece.data };
-    if form == Form::Chunked {
-        let mut line = [0; 18];
-        let line: &[u8] = if data.is_empty() {
-            &[]
-        } else {
-            chunk_line(data.len(), &mut line)
-        };
-        if piece.more && data.len() <= GATHERED && out.len() < GATHER {
-            for part in [line, data, if data.is_empty() { b"" } else { b"\r\n" }] {
-                out.extend_from_slice(part);
+    let mut line = [0; 18];
+    let mut last = Vec::new();
+    let (before, behind): (&[u8], &[u8]) = match form {
+        Form::Chunked => {
+            let before = if data.is_empty() {
+                b""
+            } else {
+                chunk_line(data.len(), &mut line)
+            };
+            if piece.ended && !piece.trailers.is_empty() {
+                last_chunk(&mut last, data.is_empty(), &piece.trailers);
+                (before, &last)
+            } else {
+                (before, end_of_chunk(data.is_empty(), piece.ended))
             }
-            return Ok(());
         }
-        let mut tail;
-        let end: &[u8] = match (piece.ended, data.is_empty()) {
-            (false, true) => b"",
-            (false, false) => b"\r\n",
-            (true, false) if piece.trailers.is_empty() => b"\r\n0\r\n\r\n",
-            (true, _) => {
-                tail = if data.is_empty() {
-                    b"0\r\n".to_vec()
-                } else {
-                    b"\r\n0\r\n".to_vec()
-                };
-                for (name, value) in &piece.trailers {
-                    field(&mut tail, name, value);
-                }
-                tail.extend_from_slice(b"\r\n");
-                &tail
-            }
-        };
-        wire.write(&[out, line, data, end], patience).await?;
-    } else {
-        if piece.more && data.len() <= GATHERED && out.len() < GATHER {
-            out.extend_from_slice(data);
-            return Ok(());
-        }
-        wire.write(&[out, data], patience).await?;
+        _ => (b"", b""),
+    };
+    if data.len() > GATHERED || out.len() >= GATHER {
+        wire.write(&[out, before, data, behind], patience).await?;
+        out.clear();
+        return Ok(());
     }
-    out.clear();
+    for part in [before, data, behind] {
+        out.extend_from_slice(part);
+    }
+    if !piece.more {
+        wire.write(&[out], patience).await?;
+        out.clear();
+    }
     Ok(())
+}
+
+/// What follows the data of a chunk, the last chunk included where the body has ended.
+fn end_of_chunk(is_empty: bool, ended: bool) -> &'static [u8] {
+    match (ended, is_empty) {
+        (false, true) => b"",
+        (false, false) => b"\r\n",
+        (true, false) => b"\r\n0\r\n\r\n",
+        (true, true) => b"0\r\n\r\n",
+    }
+}
+
+/// The same with trailers (RFC 9112 §7.1.2).
+fn last_chunk(out: &mut Vec<u8>, is_empty: bool, trailers: &Trailers) {
+    out.extend_from_slice(if is_empty { b"0\r\n" } else { b"\r\n0\r\n" });
+    for (name, value) in trailers {
+        field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn status_line(out: &mut Vec<u8>, status: Status<'_>) {

@@ -137,7 +137,10 @@ impl Session {
                 }
             }
             is_first = false;
-            let goes_on = Box::pin(self.answer(&request)).await;
+            // Its place first: else it would be made elsewhere and moved.
+            let place = Box::new_uninit();
+            let answer = Box::into_pin(Box::write(place, self.answer(&request)));
+            let goes_on = answer.await;
             keep(&self.worker.requests, request);
             if !goes_on {
                 return None;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use super::router::Route;
 use super::worker::Worker;
 use crate::clock::Timestamp;
+use crate::decision_id::DecisionId;
 use crate::engine::decide::{Draw, decide, decide_among, own_probabilities};
-use crate::engine::event::Event;
 use crate::engine::snapshot::Serving;
 use crate::experiment::context::Context;
 use crate::experiment::decision::{Decision, LoggedContext, LoggedDecision, Reason};
@@ -80,8 +80,10 @@ pub(super) fn decision_of(
     }
 }
 
-/// Counts a decision and offers it to the journal.
-pub(super) fn record(worker: &Worker, metrics: &ArmMetrics, logged: LoggedDecision) {
+/// Counts a decision, signs it, and offers it to the journal.
+pub(super) fn record(worker: &Worker, metrics: &ArmMetrics, logged: LoggedDecision) -> DecisionId {
     metrics.decisions[usize::from(logged.decision.reason.code())].increment(1);
-    worker.record(Event::Decided(logged));
+    let id = worker.shared.keys.encode(&logged.decision);
+    worker.record_signed(logged, id);
+    id
 }

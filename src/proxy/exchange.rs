@@ -40,19 +40,20 @@ impl fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// Starts when the request is forwarded.
+    /// Starts when the decision was made, at `since`.
     pub fn start(
         worker: &Rc<Worker>,
         decision: Decision,
         duration: Histogram,
         serving: &Arc<Serving>,
+        since: Stopwatch,
     ) -> Self {
         let limit = worker.shared.settings.limits.label_response;
         let labelled = serving.experiment.label.is_some();
         Self {
             worker: Rc::clone(worker),
             decision,
-            stopwatch: Stopwatch::start(),
+            stopwatch: since,
             duration,
             status: None,
             tee: labelled.then(|| Tee::new(Arc::clone(serving), limit)),

@@ -13,6 +13,7 @@
 //! It is the same for HTTP/1.1 and HTTP/2. It reads the snapshot and writes to a bounded queue; it takes no lock and waits for nothing
 //! but the client and the arm.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use super::client::Client;
 use super::draw::{decision_of, draw, record};
 use super::exchange::Exchange;
 use super::forward::{Failure, Forward};
-use super::headers::Outgoing;
+use super::headers::{Head, Outgoing};
 use super::held::{Held, read_body};
 use super::problem::Problem;
 use super::router::{Route, Router};
@@ -36,6 +37,7 @@ use super::upstream::{Connection, ForwardError, Place};
 use super::worker::{Peer, Role, Worker};
 use super::{api, context, unit, vet};
 use crate::clock::Stopwatch;
+use crate::decision_id::DecisionId;
 use crate::engine::decide::Draw;
 use crate::engine::snapshot::Serving;
 use crate::experiment::context::{Context, ContextRule};
@@ -154,13 +156,12 @@ async fn respond(
         context,
         key,
     };
-    record(worker, &matched.route().arms[draw.arm].metrics, logged);
+    let id = record(worker, &matched.route().arms[draw.arm].metrics, logged);
+    let (overhead, since) = stopwatch.lap();
+    matched.route().overhead.record(overhead.as_secs_f64());
+    let signed = matched.signed(draw.arm, (decision, id), since, subject.cookie);
     matched
-        .route()
-        .overhead
-        .record(stopwatch.elapsed().as_secs_f64());
-    matched
-        .forward_or_fall_back((draw, decision, key), source, client, subject.cookie)
+        .forward_or_fall_back(signed, key, source, client)
         .await
 }
 
@@ -287,22 +288,21 @@ impl<'a> Matched<'a> {
     /// answers under a second one, which takes the client's key over: its answer is what the client will judge.
     async fn forward_or_fall_back(
         &self,
-        (draw, decision, key): (Draw, Decision, Option<KeyHash>),
+        mut signed: Signed<'_>,
+        key: Option<KeyHash>,
         source: &mut Source<'_>,
         client: &mut Client<'_>,
-        cookie: Option<HeaderValue>,
     ) -> Result<Option<Switched>, Problem> {
-        let mut copying = self.shadow(&decision, draw.arm, source);
-        let mut signed = self.sign(draw.arm, decision, cookie);
+        let mut copying = self.shadow(&signed.decision, signed.arm, source);
         let failure = match self.forward(&signed, source, client, &mut copying).await {
             Ok(switched) => return Ok(switched),
             Err(failure) => failure,
         };
         let experiment = &self.serving().experiment;
-        if !failure.may_be_sent_again || draw.arm == experiment.baseline {
+        if !failure.may_be_sent_again || signed.arm == experiment.baseline {
             return self.refuse(&signed, client, failure.error).await;
         }
-        let arm = &experiment.arms[draw.arm].name;
+        let arm = &experiment.arms[signed.arm].name;
         tracing::warn!(experiment = %experiment.name, %arm, error = %failure.error, "the baseline answers");
         let fallback = Draw {
             arm: experiment.baseline,
@@ -315,16 +315,18 @@ impl<'a> Matched<'a> {
             decision: second,
             unit: None,
             allocation_version: self.serving().allocation.version,
-            instead_of: Some(decision.sequence),
+            instead_of: Some(signed.decision.sequence),
             context: None,
             key,
         };
-        record(
-            self.worker,
-            &self.route().arms[fallback.arm].metrics,
-            logged,
+        let metrics = &self.route().arms[fallback.arm].metrics;
+        let id = record(self.worker, metrics, logged);
+        signed = self.signed(
+            fallback.arm,
+            (second, id),
+            Stopwatch::start(),
+            signed.cookie,
         );
-        signed = self.sign(fallback.arm, second, signed.cookie);
         source.rewind();
         if let Some(copying) = &mut copying {
             copying.restart();
@@ -367,7 +369,7 @@ impl<'a> Matched<'a> {
         let duration = arm.metrics.duration.clone();
         let mut served = Served {
             signed,
-            exchange: Exchange::start(worker, decision, duration, self.serving()),
+            exchange: Exchange::start(worker, decision, duration, self.serving(), signed.since),
         };
         let rule = &route.upstream;
         self.name_model(rule.model_field.as_deref(), arm.model.as_deref(), source);
@@ -392,15 +394,18 @@ impl<'a> Matched<'a> {
             start: decision.sequence.counter,
             is_last_resort: decision.reason == Reason::Fallback,
         };
-        let run = forward.run(source, client, &mut served, copying);
-        let outcome = match rule.total_timeout {
-            None => run.await,
-            Some(total) => tokio::time::timeout(Duration::from_millis(total), run)
-                .await
-                .unwrap_or(Err(Failure {
-                    error: ForwardError::TotalTimeout,
-                    may_be_sent_again: false,
-                })),
+        let outcome = {
+            // Pinned where it is made: it is large, and else it would be moved once more.
+            let mut run = pin!(forward.run(source, client, &mut served, copying));
+            match rule.total_timeout {
+                None => run.as_mut().await,
+                Some(total) => tokio::time::timeout(Duration::from_millis(total), run.as_mut())
+                    .await
+                    .unwrap_or(Err(Failure {
+                        error: ForwardError::TotalTimeout,
+                        may_be_sent_again: false,
+                    })),
+            }
         };
         match outcome {
             Ok(connection) => Ok(connection.map(|connection| Switched {
@@ -452,9 +457,8 @@ impl<'a> Matched<'a> {
         }
         signed.count(problem.status().as_u16());
         let mut response = problem.into_response();
-        for (name, value) in signed.fields() {
-            super::client::append(response.headers_mut(), name, value);
-        }
+        let map = response.headers_mut();
+        signed.each(&mut |name, value| super::client::append(map, name, value));
         if error.is_the_clients() {
             client.close_after();
         }
@@ -464,14 +468,21 @@ impl<'a> Matched<'a> {
         Ok(None)
     }
 
-    fn sign(&self, arm: usize, decision: Decision, cookie: Option<HeaderValue>) -> Signed<'_> {
+    fn signed(
+        &self,
+        arm: usize,
+        (decision, id): (Decision, DecisionId),
+        since: Stopwatch,
+        cookie: Option<HeaderValue>,
+    ) -> Signed<'_> {
         Signed {
             worker: self.worker,
             experiment: &self.serving().experiment,
             route: self.route(),
             arm,
-            id: self.worker.shared.keys.encode(&decision),
             decision,
+            id,
+            since,
             cookie,
         }
     }

@@ -4,8 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
-
 use super::client::field;
 use super::worker::Peer;
 use crate::config::settings::{Forwarding, ForwardingMode, ForwardingStyle};
@@ -161,10 +159,8 @@ impl Outgoing<'_> {
     /// What is added to them.
     fn additions(&self, put: &mut impl FnMut(&[u8], &[u8])) {
         let fields = &self.request.fields;
-        if fields
-            .of(Known::Te)
-            .any(|value| tokens::contains(value, b"trailers"))
-        {
+        let mut te = fields.of(Known::Te);
+        if te.any(|value| tokens::contains(value, b"trailers")) {
             put(b"te", b"trailers");
         }
         if self.identity {
@@ -174,8 +170,7 @@ impl Outgoing<'_> {
             put(b"connection", b"upgrade");
             put(b"upgrade", b"websocket");
         }
-        let has = |known| fields.of(known).next().is_some();
-        let (has_id, has_trace) = (has(Known::RequestId), has(Known::Traceparent));
+        let (has_id, has_trace) = (fields.has(Known::RequestId), fields.has(Known::Traceparent));
         if !(has_id && has_trace) {
             identify(self.sequence, has_id, has_trace, put);
         }
@@ -220,7 +215,7 @@ impl Outgoing<'_> {
             joined(Known::ForwardedFor, &origin.address, &mut |value| {
                 put(b"x-forwarded-for", value);
             });
-            let lacks = |known| !appends || fields.of(known).next().is_none();
+            let lacks = |known| !appends || !fields.has(known);
             if lacks(Known::ForwardedProto) {
                 put(b"x-forwarded-proto", origin.scheme().as_bytes());
             }
@@ -243,21 +238,77 @@ impl Outgoing<'_> {
     }
 }
 
-/// The fields of a response that pass to the client, without those that frame its body. `upgraded`: it is a 101.
-pub fn passing(response: &Response, upgraded: bool) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let fields = &response.fields;
-    let named = names_others(fields);
-    let passes = move |(known, name, _): &(Known, &[u8], &[u8])| match known {
-        Known::Connection | Known::Upgrade => upgraded,
-        Known::HopByHop
-        | Known::TransferEncoding
-        | Known::ContentLength
-        | Known::Te
-        | Known::Own => false,
-        _ => !(named && is_named(fields, *known, name)),
-    };
-    let all = fields.iter().filter(passes);
-    all.map(|(_, name, value)| (name, value))
+/// Fields of a response's head, none of which frames its body. There are none unless something else is said.
+pub trait Head {
+    /// Writes them as lines of HTTP/1.1.
+    fn lines(&self, _out: &mut Vec<u8>) {}
+
+    /// Hands name and value of each to `put`.
+    fn each(&self, _put: &mut dyn FnMut(&[u8], &[u8])) {}
+}
+
+impl Head for () {}
+
+impl<H: Head> Head for &H {
+    fn lines(&self, out: &mut Vec<u8>) {
+        (**self).lines(out);
+    }
+
+    fn each(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
+        (**self).each(put);
+    }
+}
+
+impl<A: Head, B: Head> Head for (A, B) {
+    fn lines(&self, out: &mut Vec<u8>) {
+        self.0.lines(out);
+        self.1.lines(out);
+    }
+
+    fn each(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.each(put);
+        self.1.each(put);
+    }
+}
+
+/// The fields of an arm's response that pass to the client.
+#[derive(Debug, Clone, Copy)]
+pub struct Passing<'a> {
+    /// The response.
+    pub response: &'a Response,
+    /// It is a 101.
+    pub upgraded: bool,
+}
+
+impl Passing<'_> {
+    fn keeps(&self) -> impl Fn(Known, &[u8]) -> bool {
+        let fields = &self.response.fields;
+        let (named, upgraded) = (names_others(fields), self.upgraded);
+        move |known, name| match known {
+            Known::Connection | Known::Upgrade => upgraded,
+            Known::HopByHop
+            | Known::TransferEncoding
+            | Known::ContentLength
+            | Known::Te
+            | Known::Own => false,
+            _ => !(named && is_named(fields, known, name)),
+        }
+    }
+}
+
+impl Head for Passing<'_> {
+    fn lines(&self, out: &mut Vec<u8>) {
+        self.response.fields.copy_lines(out, self.keeps());
+    }
+
+    fn each(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
+        let keeps = self.keeps();
+        for (known, name, value) in self.response.fields.iter() {
+            if keeps(known, name) {
+                put(name, value);
+            }
+        }
+    }
 }
 
 /// Whether `Connection` names anything but what says how the connection goes on.
@@ -288,12 +339,15 @@ fn identify(
         | (u128::from(sequence.worker) << 48)
         | u128::from(sequence.counter & 0xffff_ffff_ffff);
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    for (position, byte) in number.to_be_bytes().into_iter().enumerate() {
-        text[3 + 2 * position..5 + 2 * position].copy_from_slice(&hex(byte));
-    }
     let parent = (number as u64) | 1 << 63;
-    for (position, byte) in parent.to_be_bytes().into_iter().enumerate() {
-        text[36 + 2 * position..38 + 2 * position].copy_from_slice(&hex(byte));
+    let parts = [
+        (3, (number >> 64) as u64),
+        (19, number as u64),
+        (36, parent),
+    ];
+    for (position, part) in parts {
+        text[position..position + 8].copy_from_slice(&hex((part >> 32) as u32));
+        text[position + 8..position + 16].copy_from_slice(&hex(part as u32));
     }
     if !has_id {
         put(b"x-request-id", &text[3..35]);
@@ -303,17 +357,19 @@ fn identify(
     }
 }
 
-/// A name or a version as a header's value. They are plain ASCII, so the conversion always succeeds.
-pub fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
-}
-
-fn hex(byte: u8) -> [u8; 2] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    [
-        DIGITS[usize::from(byte >> 4)],
-        DIGITS[usize::from(byte & 15)],
-    ]
+/// Eight hexadecimal digits, made at once: each nibble gets a byte, and those above 9 the distance from `9` to `a`.
+fn hex(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut nibbles = u64::from(number);
+    for (shift, mask) in [
+        (16, 0x0000_ffff_0000_ffff),
+        (8, 0x00ff_00ff_00ff_00ff),
+        (4, ONES * 15),
+    ] {
+        nibbles = (nibbles | nibbles << shift) & mask;
+    }
+    let letters = (nibbles + ONES * 6) >> 4 & ONES;
+    (nibbles + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -366,6 +422,13 @@ mod tests {
             mode: ForwardingMode::Off,
             style: ForwardingStyle::Both,
             via: false,
+        }
+    }
+
+    #[test]
+    fn hexadecimal_digits() {
+        for number in [0, 1, 0x9a_bcde, 0x0123_4567, 0x89ab_cdef, u32::MAX] {
+            assert_eq!(hex(number).as_slice(), format!("{number:08x}").as_bytes());
         }
     }
 

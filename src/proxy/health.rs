@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::body::Source;
 use super::client::Client;
-use super::headers::{Origin, Outgoing};
+use super::headers::{Head, Origin, Outgoing};
 use super::router::Route;
 use super::timer::{TICK, Timers};
 use super::upstream::relay::{Bounds, Observer, Parties, Relay};
@@ -244,11 +244,9 @@ impl Answer {
     }
 }
 
-impl Observer for Answer {
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        std::iter::empty()
-    }
+impl Head for Answer {}
 
+impl Observer for Answer {
     fn answered(&mut self, status: u16) {
         self.status = status;
     }

@@ -8,9 +8,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use http::HeaderValue;
 use metrics::{Counter, Histogram};
 
+use super::client::field;
 use super::endpoint::{Budget, Ejections};
 use super::headers;
 use super::shadow::RouteShadow;
@@ -64,10 +64,6 @@ pub struct Route {
     headers: Vec<(String, String)>,
     /// The arms, in the experiment's order.
     pub arms: Vec<RouteArm>,
-    /// The experiment's name, for the response.
-    pub experiment_header: HeaderValue,
-    /// The policy version, for the response.
-    pub version_header: HeaderValue,
     /// Who shadows, if anybody does.
     pub shadow: Option<RouteShadow>,
     /// The header that holds the client's own key, and the count of requests without one; if the policy file asks for it.
@@ -91,8 +87,10 @@ pub struct RouteArm {
     pub endpoints: Vec<Arc<EndpointState>>,
     /// Its handles.
     pub metrics: ArmMetrics,
-    /// Its name, for the response.
-    pub header: HeaderValue,
+    /// What a response says of the decision for it beside the id and the reason: the experiment, the arm, the policy file's version.
+    pub fields: [(&'static [u8], String); 3],
+    /// The same as lines of HTTP/1.1.
+    pub lines: Box<[u8]>,
     /// Which `Host` its endpoints see.
     pub host: HostRule,
     /// What becomes of the path.
@@ -174,10 +172,20 @@ impl Route {
             let tls = &experiment.upstream.tls;
             let states = arm.endpoints.iter();
             let states = states.map(|endpoint| endpoints.state(endpoint, arm.protocol, tls));
+            let fields = [
+                (headers::EXPERIMENT, experiment.name.to_string()),
+                (headers::ARM, arm.name.to_string()),
+                (headers::POLICY_VERSION, experiment.version.to_string()),
+            ];
+            let mut lines = Vec::new();
+            for (name, value) in &fields {
+                field(&mut lines, name, value.as_bytes());
+            }
             Ok(RouteArm {
                 endpoints: states.collect::<Result<_, _>>()?,
                 metrics: metrics.arm(&experiment.name, &arm.name),
-                header: headers::value(arm.name.as_str()),
+                fields,
+                lines: lines.into(),
                 host: arm.host.clone(),
                 path: arm.path.clone(),
                 model: arm.model.clone(),
@@ -190,8 +198,6 @@ impl Route {
             host: matcher.host.clone(),
             headers: matcher.headers.clone(),
             arms: arms.collect::<Result<_, _>>()?,
-            experiment_header: headers::value(experiment.name.as_str()),
-            version_header: headers::value(&experiment.version.to_string()),
             shadow: experiment.shadow.as_ref().map(|rule| {
                 let slots = endpoints.shadow_slots(experiment.id);
                 RouteShadow::build(rule, experiment, slots, metrics)

@@ -18,7 +18,7 @@ use super::body::Source;
 use super::client::Client;
 use super::exchange::is_failure;
 use super::forward::opening;
-use super::headers::Outgoing;
+use super::headers::{Head, Outgoing};
 use super::router::{Route, RouteArm, Router};
 use super::upstream::relay::{Observer, Parties, Relay, Relayed};
 use super::upstream::{Link, choose};
@@ -260,11 +260,9 @@ struct Answer {
     is_too_long: bool,
 }
 
-impl Observer for Answer {
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        std::iter::empty()
-    }
+impl Head for Answer {}
 
+impl Observer for Answer {
     fn answered(&mut self, status: u16) {
         self.status = Some(status);
     }

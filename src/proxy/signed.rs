@@ -2,11 +2,13 @@
 
 use http::HeaderValue;
 
+use super::client::field;
 use super::exchange::Exchange;
-use super::headers;
+use super::headers::{self, Head};
 use super::router::Route;
 use super::upstream::relay::Observer;
 use super::worker::Worker;
+use crate::clock::Stopwatch;
 use crate::decision_id::DecisionId;
 use crate::experiment::Experiment;
 use crate::experiment::decision::{Decision, Ending, Reason};
@@ -21,35 +23,22 @@ pub(super) struct Signed<'a> {
     pub(super) arm: usize,
     pub(super) decision: Decision,
     pub(super) id: DecisionId,
+    /// When it was made.
+    pub(super) since: Stopwatch,
     /// A cookie that was issued.
     pub(super) cookie: Option<HeaderValue>,
 }
 
 impl Signed<'_> {
-    /// Our fields of the response.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    /// What is there for some decisions only.
+    fn others(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
         let reason = self.decision.reason;
-        let reason = (reason != Reason::Sampled).then(|| reason.as_str().as_bytes());
-        let cookie = self.cookie.as_ref().map(HeaderValue::as_bytes);
-        let all: [(&[u8], Option<&[u8]>); 6] = [
-            (headers::DECISION, Some(self.id.as_bytes())),
-            (
-                headers::EXPERIMENT,
-                Some(self.route.experiment_header.as_bytes()),
-            ),
-            (
-                headers::ARM,
-                Some(self.route.arms[self.arm].header.as_bytes()),
-            ),
-            (
-                headers::POLICY_VERSION,
-                Some(self.route.version_header.as_bytes()),
-            ),
-            (headers::REASON, reason),
-            (b"set-cookie", cookie),
-        ];
-        all.into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
+        if reason != Reason::Sampled {
+            put(headers::REASON, reason.as_str().as_bytes());
+        }
+        if let Some(cookie) = &self.cookie {
+            put(b"set-cookie", cookie.as_bytes());
+        }
     }
 
     /// Counts a response to the client.
@@ -63,6 +52,22 @@ impl Signed<'_> {
     }
 }
 
+impl Head for Signed<'_> {
+    fn lines(&self, out: &mut Vec<u8>) {
+        field(out, headers::DECISION, self.id.as_bytes());
+        out.extend_from_slice(&self.route.arms[self.arm].lines);
+        self.others(&mut |name, value| field(out, name, value));
+    }
+
+    fn each(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
+        put(headers::DECISION, self.id.as_bytes());
+        for (name, value) in &self.route.arms[self.arm].fields {
+            put(name, value.as_bytes());
+        }
+        self.others(put);
+    }
+}
+
 /// An exchange whose decision the client is told of.
 #[derive(Debug)]
 pub(super) struct Served<'a> {
@@ -70,11 +75,17 @@ pub(super) struct Served<'a> {
     pub(super) exchange: Exchange,
 }
 
-impl Observer for Served<'_> {
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.signed.fields()
+impl Head for Served<'_> {
+    fn lines(&self, out: &mut Vec<u8>) {
+        self.signed.lines(out);
     }
 
+    fn each(&self, put: &mut dyn FnMut(&[u8], &[u8])) {
+        self.signed.each(put);
+    }
+}
+
+impl Observer for Served<'_> {
     fn answered(&mut self, status: u16) {
         self.signed.count(status);
         self.exchange.answered(status);

@@ -48,6 +48,21 @@ fn host(request: &Request) -> Result<(), Problem> {
     }
 }
 
+/// The bytes that a host may have.
+const IN_HOST: [bool; 256] = {
+    let (mut allowed, mut byte) = ([false; 256], 0);
+    while byte < 256 {
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let (marks, mut index) = (b"-._~%!$&'()*+;=:", 0);
+    while index < marks.len() {
+        allowed[marks[index] as usize] = true;
+        index += 1;
+    }
+    allowed
+};
+
 /// `host[:port]` of RFC 3986 §3.2.2, without user information.
 fn is_host(text: &[u8]) -> bool {
     let (host, port) = match text.strip_prefix(b"[") {
@@ -76,7 +91,7 @@ fn is_host(text: &[u8]) -> bool {
             None => (text, Some(&b""[..])),
         },
     };
-    let name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(byte);
+    let name = |byte: &u8| IN_HOST[usize::from(*byte)];
     let number = |port: &[u8]| {
         port.len() <= 5 && port.iter().all(u8::is_ascii_digit) && {
             let value = port

@@ -26,9 +26,10 @@ use super::wire::Buffers;
 use crate::chance::DrawKeys;
 use crate::clock::{Clock, Stopwatch, Timestamp};
 use crate::config::settings::Settings;
-use crate::decision_id::Keys;
+use crate::decision_id::{DecisionId, Keys};
 use crate::engine::contextual::Workspace;
 use crate::engine::event::Event;
+use crate::experiment::decision::LoggedDecision;
 use crate::experiment::id::SequenceKey;
 use crate::http1::head::{Request, Response};
 use crate::learner::Published;
@@ -185,6 +186,13 @@ impl Worker {
     /// Offers an event to the journal; what its full queue cannot take is counted.
     pub fn record(&self, event: Event) {
         if !self.recorder.offer(event) {
+            self.dropped.increment(1);
+        }
+    }
+
+    /// As [`Self::record`], for a decision that `id` was signed for.
+    pub fn record_signed(&self, decision: LoggedDecision, id: DecisionId) {
+        if !self.recorder.offer_signed(decision, id) {
             self.dropped.increment(1);
         }
     }

@@ -32,6 +32,9 @@ use crate::experiment::upstream::{Protocol, Scheme, TlsRule};
 /// An idle connection that was used within so many milliseconds is taken for open without asking the kernel.
 const FRESH: u64 = 100;
 
+/// Room for what is to be written that an idle connection keeps.
+const KEPT_ROOM: usize = 4 << 10;
+
 /// What all workers know of one endpoint.
 #[derive(Debug)]
 pub struct EndpointState {
@@ -266,6 +269,8 @@ pub struct Connection {
     pub wire: Wire,
     /// What was read of it.
     pub buffer: Buffer,
+    /// Room for what is to be written.
+    pub out: Vec<u8>,
     /// Whether it has served a request before.
     pub is_reused: bool,
     /// When it last served one.
@@ -396,6 +401,7 @@ impl Pool {
         Ok(Link::Wire(Box::new(Connection {
             wire: Wire::new(stream, &self.timers),
             buffer: Buffer::new(&self.buffers),
+            out: Vec::new(),
             is_reused: false,
             used: self.timers.now(),
             marked: false,
@@ -428,6 +434,9 @@ impl Pool {
             return;
         }
         connection.buffer.release();
+        if connection.out.capacity() > KEPT_ROOM {
+            connection.out = Vec::new();
+        }
         (connection.used, connection.is_reused) = (self.timers.now(), true);
         connection.marked = false;
         let mut kept = self.kept.borrow_mut();

@@ -15,7 +15,7 @@ use crate::http1::tokens::{decimal, push_decimal};
 use crate::proxy::body::{Piece, Source, SourceError};
 use crate::proxy::channel::{Channel, ChannelBody, channel};
 use crate::proxy::client::{Client, Form, Status, append, field, write_piece};
-use crate::proxy::headers::{Outgoing, passing};
+use crate::proxy::headers::{Head, Outgoing, Passing};
 use crate::proxy::shadow::Copying;
 use crate::proxy::timer::Timers;
 use crate::proxy::wire::{Buffer, LARGEST, Wire, WireError};
@@ -60,11 +60,8 @@ pub struct Relay<'a> {
     pub refused: &'a [u16],
 }
 
-/// Who is told how the response comes along.
-pub trait Observer {
-    /// Our own fields of the response: name and value of each.
-    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
-
+/// Who is told how the response comes along. Its head is our own fields of the response.
+pub trait Observer: Head {
     /// The response's head is there, and will be passed on.
     fn answered(&mut self, status: u16);
 
@@ -91,7 +88,7 @@ pub enum Relayed {
 enum Sink<'l> {
     Wire {
         wire: &'l Wire,
-        out: Vec<u8>,
+        out: &'l mut Vec<u8>,
         form: Form,
     },
     Stream(Channel),
@@ -179,8 +176,10 @@ impl Relay<'_> {
         } = parties;
         let (sink, down) = match link {
             Link::Wire(connection) => {
-                let Connection { wire, buffer, .. } = &mut **connection;
-                let (out, form) = self.wire_head(source);
+                let Connection {
+                    wire, buffer, out, ..
+                } = &mut **connection;
+                let form = self.wire_head(source, out);
                 (Sink::Wire { wire, out, form }, Down::Wire(wire, buffer))
             }
             Link::Stream(sender) => {
@@ -313,8 +312,8 @@ impl Relay<'_> {
             reason: response.reason(),
         };
         let stated = response.fields.of(Known::ContentLength).next();
-        let fields = passing(response, false).chain(observer.fields());
-        client.begin(status, body.framing(), stated.and_then(decimal), fields);
+        let fields = (passing(response, false), &*observer);
+        client.begin(status, body.framing(), stated.and_then(decimal), &fields);
         if !body.is_at_hand() && !body.has_ended() {
             // Its first byte may be long in coming: a stream of events, for one.
             client.flush().await.map_err(|_| ForwardError::Gone)?;
@@ -373,7 +372,7 @@ impl Relay<'_> {
                         code: response.status,
                         reason: response.reason(),
                     };
-                    let informed = client.inform(status, passing(response, false)).await;
+                    let informed = client.inform(status, &passing(response, false)).await;
                     informed.map_err(|_| ForwardError::Gone)?;
                     continue;
                 }
@@ -401,7 +400,7 @@ impl Relay<'_> {
                         code: 100,
                         reason: b"Continue",
                     };
-                    let informed = client.inform(go_on, std::iter::empty()).await;
+                    let informed = client.inform(go_on, &()).await;
                     informed.map_err(|_| ForwardError::Gone)?;
                 }
                 Ok(_) | Err(WireError::Silent) => {}
@@ -468,42 +467,38 @@ impl Relay<'_> {
             code: response.status,
             reason: response.reason(),
         };
-        let fields = passing(response, true).chain(observer.fields());
-        let switched = client.switch(status, fields).await;
+        let fields = (passing(response, true), &*observer);
+        let switched = client.switch(status, &fields).await;
         switched.map_err(|_| ForwardError::Gone)?;
         Ok(Relayed::Switched)
     }
 
-    /// The head for an HTTP/1.1 endpoint, and how the body is written behind it.
-    fn wire_head(&self, source: &Source<'_>) -> (Vec<u8>, Form) {
+    /// Writes the head for an HTTP/1.1 endpoint. How the body is written behind it.
+    fn wire_head(&self, source: &Source<'_>, out: &mut Vec<u8>) -> Form {
         let request = self.outgoing.request;
-        let mut out = Vec::with_capacity(1_024);
+        out.clear();
         out.extend_from_slice(request.method_bytes());
         out.push(b' ');
-        self.outgoing.target(self.path, &mut out);
+        self.outgoing.target(self.path, out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        field(
-            &mut out,
-            b"host",
-            self.outgoing.host(self.host, self.authority),
-        );
-        self.outgoing.lines(&mut out);
+        field(out, b"host", self.outgoing.host(self.host, self.authority));
+        self.outgoing.lines(out);
         let form = match source.announced() {
             None => {
-                field(&mut out, b"transfer-encoding", b"chunked");
+                field(out, b"transfer-encoding", b"chunked");
                 Form::Chunked
             }
             // A request that said nothing of a body goes on without a word of it.
             Some(0) if request.fields.of(Known::ContentLength).next().is_none() => Form::Length,
             Some(length) => {
                 out.extend_from_slice(b"content-length: ");
-                push_decimal(&mut out, length);
+                push_decimal(out, length);
                 out.extend_from_slice(b"\r\n");
                 Form::Length
             }
         };
         out.extend_from_slice(b"\r\n");
-        (out, form)
+        form
     }
 
     /// The head for an HTTP/2 endpoint.
@@ -534,4 +529,8 @@ impl Relay<'_> {
         }
         Ok((head, channel))
     }
+}
+
+fn passing(response: &Response, upgraded: bool) -> Passing<'_> {
+    Passing { response, upgraded }
 }
