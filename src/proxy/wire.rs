@@ -82,6 +82,8 @@ pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// A read has filled it: there is more to come than fits.
+    is_short: bool,
     buffers: Rc<Buffers>,
 }
 
@@ -92,6 +94,7 @@ impl Buffer {
             bytes: Vec::new(),
             start: 0,
             end: 0,
+            is_short: false,
             buffers: Rc::clone(buffers),
         }
     }
@@ -123,11 +126,15 @@ impl Buffer {
     pub fn release(&mut self) {
         if self.is_empty() && !self.bytes.is_empty() {
             self.buffers.keep(std::mem::take(&mut self.bytes));
+            self.is_short = false;
         }
     }
 
     /// Room to read into; grows up to `largest` in all. Empty when the buffer is as large and full.
     fn room(&mut self, largest: usize) -> &mut [u8] {
+        if self.is_short && self.is_empty() && self.bytes.len() < LARGEST && LARGEST <= largest {
+            self.grow(LARGEST);
+        }
         if self.end == self.bytes.len() {
             if self.bytes.is_empty() {
                 self.bytes = self.buffers.take(FIRST);
@@ -206,6 +213,7 @@ impl Wire {
         let mut stream = self.stream.borrow_mut();
         ready!(Pin::new(&mut *stream).poll_read(context, &mut room))?;
         let length = room.filled().len();
+        buffer.is_short = room.remaining() == 0;
         buffer.end += length;
         Poll::Ready(Ok(length))
     }
@@ -285,7 +293,11 @@ impl Wire {
                 let mut slices = [IoSlice::new(&[]); 4];
                 let count = rest(parts, written, &mut slices);
                 let mut stream = self.stream.borrow_mut();
-                Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count])
+                let stream = Pin::new(&mut *stream);
+                match &slices[..count] {
+                    [only] => stream.poll_write(context, only),
+                    several => stream.poll_write_vectored(context, several),
+                }
             });
             let length = self.writing.within(patience, step).await?;
             match length {
@@ -359,6 +371,20 @@ mod tests {
         assert_eq!(buffer.room(LARGEST).len(), FIRST);
         drop(buffer);
         assert_eq!(buffers.first.borrow().len(), 1);
+    }
+
+    #[test]
+    fn what_fills_a_buffer_gets_a_larger_one_when_it_was_used() {
+        let buffers = Rc::new(Buffers::default());
+        let mut buffer = Buffer::new(&buffers);
+        assert_eq!(buffer.room(LARGEST).len(), FIRST);
+        (buffer.end, buffer.is_short) = (FIRST, true);
+        buffer.consume(FIRST);
+        assert_eq!(buffer.room(FIRST).len(), FIRST, "nobody asks for more");
+        assert_eq!(buffer.room(LARGEST).len(), LARGEST);
+        buffer.release();
+        assert_eq!(buffer.room(LARGEST).len(), FIRST);
+        assert_eq!(buffers.largest.borrow().len(), 1);
     }
 
     #[test]
