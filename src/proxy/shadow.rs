@@ -19,7 +19,7 @@ use super::client::Client;
 use super::exchange::is_failure;
 use super::forward::opening;
 use super::headers::{Head, Outgoing};
-use super::router::{Route, RouteArm, Router};
+use super::router::{Route, Router};
 use super::upstream::relay::{Observer, Parties, Relay, Relayed};
 use super::upstream::{Link, choose};
 use super::worker::{Peer, Worker};
@@ -333,13 +333,13 @@ impl Shadowing {
     /// Sends a copy and reads the response. Whether that went well.
     async fn exchange(&self, arm: &ShadowArm, body: Bytes, answer: &mut Answer) -> bool {
         let (worker, route) = (&self.worker, self.route());
-        let route_arm: &RouteArm = &route.arms[arm.index];
+        let target = &route.arms[arm.index].target;
         let start = self.decision.sequence.counter;
-        let at = (worker.timers.now(), route.upstream.slow_start);
-        let Some(in_flight) = choose(&route_arm.endpoints, start, at, false) else {
+        let at = (worker.timers.now(), route.access.rule.slow_start);
+        let Some(in_flight) = choose(&target.endpoints, start, at, false) else {
             return false;
         };
-        let opening = opening(worker, route);
+        let opening = opening(worker, &route.access.rule);
         let Ok(mut link) = worker.shadows.acquire(in_flight.state, opening).await else {
             return false;
         };
@@ -353,7 +353,13 @@ impl Shadowing {
             deadline: None,
             shadow: Some(&arm.name),
         };
-        let relay = Relay::new(worker, route, route_arm, in_flight.state, &outgoing);
+        let relay = Relay::new(
+            worker,
+            &route.access.rule,
+            target,
+            in_flight.state,
+            &outgoing,
+        );
         let mut source = Source::memory(body);
         let parties = Parties {
             source: &mut source,

@@ -59,6 +59,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "pointsman_unmatched_total",
         "Requests that belong to no experiment.",
     ),
+    (
+        "pointsman_passed_through_total",
+        "Requests that belong to no experiment and went to the default upstream, by the class of the status the client got.",
+    ),
     ("pointsman_config_reloads_total", "Reloads by outcome."),
     (
         "pointsman_tls_reloads_total",

@@ -203,38 +203,38 @@ pub fn choose(
     })
 }
 
-/// Why an arm did not answer.
+/// Why an arm, or the default upstream, did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
     /// It has no endpoint that could be tried.
-    #[error("the arm has no endpoint that is available")]
+    #[error("there is no endpoint that is available")]
     Unavailable,
     /// It has as much to do as it may.
-    #[error("the arm has as many requests in flight as it may")]
+    #[error("as many requests are in flight to these endpoints as may be")]
     Overloaded,
     /// No connection: nothing was sent.
-    #[error("could not connect to the arm")]
+    #[error("could not connect to an endpoint")]
     Connect,
     /// No connection in time: nothing was sent.
-    #[error("could not connect to the arm in time")]
+    #[error("could not connect to an endpoint in time")]
     ConnectTimeout,
     /// No response head in time.
-    #[error("the arm did not answer in time")]
+    #[error("the endpoint did not answer in time")]
     ResponseTimeout,
     /// The whole exchange took too long.
-    #[error("the exchange with the arm took too long")]
+    #[error("the exchange with the endpoint took too long")]
     TotalTimeout,
     /// The connection ended before a byte of the response.
-    #[error("the arm closed the connection without an answer")]
+    #[error("the endpoint closed the connection without an answer")]
     Closed,
     /// A connection that had been idle ended in place of an answer: most likely the endpoint had closed it before it saw the request.
-    #[error("the arm closed an idle connection as it was used")]
+    #[error("the endpoint closed an idle connection as it was used")]
     Stale,
     /// The connection broke, or what came was no HTTP response.
-    #[error("the arm's response was cut or malformed")]
+    #[error("the endpoint's response was cut or malformed")]
     Broken,
     /// A status after which the request is tried again.
-    #[error("the arm answered {0}")]
+    #[error("the endpoint answered {0}")]
     Status(u16),
     /// The client's body broke off: not the arm's fault.
     #[error("the request's body was malformed or cut short")]

@@ -9,6 +9,7 @@ mod grpc;
 mod http2;
 mod lies;
 mod limits;
+mod pass_through;
 mod retries;
 mod streaming;
 mod timeouts;
