@@ -1,7 +1,7 @@
 //! One request to one target, an arm most often: which endpoint, and whether another try is due.
 //!
 //! A request is tried again only within its target and under the same decision, only while nothing was passed to the client, only
-//! when nothing can have reached the endpoint or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
+//! when the endpoint can have made nothing of it or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
 
 use std::sync::atomic::Ordering;
 
@@ -91,7 +91,7 @@ impl Forward<'_> {
                 || matches!(error, ForwardError::Closed | ForwardError::Status(_));
             resent += 1;
             // A connection that was too old says nothing of the endpoint, and costs nothing of the budget.
-            let is_stale = error == ForwardError::Stale && resent <= most;
+            let is_stale = error.is_stale() && resent <= most;
             let is_due = may_be_sent_again
                 && (is_stale
                     || worth_it
@@ -113,8 +113,7 @@ impl Forward<'_> {
     /// Takes in what an attempt says of an endpoint.
     fn judge(&self, state: &EndpointState, relayed: Result<Relayed, ForwardError>, status: u16) {
         let verdict = match relayed {
-            Err(ForwardError::Stale) => return,
-            Err(error) if error.is_the_clients() => return,
+            Err(error) if error.is_stale() || error.is_the_clients() => return,
             Err(_) => Verdict::Failure,
             Ok(_) if is_failure(status) => Verdict::Failure,
             Ok(_) => Verdict::Success,
@@ -164,12 +163,8 @@ impl Forward<'_> {
             relay.refused = &self.access.rule.retry.statuses;
         }
         let mut response = self.worker.responses.borrow_mut().pop().unwrap_or_default();
-        let is_reused = matches!(&link, Link::Wire(connection) if connection.is_reused);
         let relayed = relay.run(&mut link, parties, &mut response).await;
-        let relayed = match relayed {
-            Err(ForwardError::Closed) if is_reused => Err(ForwardError::Stale),
-            relayed => relayed,
-        };
+        let relayed = relayed.map_err(|error| self.age(error, &link, state));
         self.judge(state, relayed, response.status);
         self.keep(response);
         match (relayed?, link) {
@@ -180,6 +175,22 @@ impl Forward<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// What an error is on a connection that was, or was not, in use before.
+    fn age(&self, error: ForwardError, link: &Link, state: &EndpointState) -> ForwardError {
+        if error == ForwardError::Leaving {
+            self.worker.pool.leave(state);
+        }
+        match (error, link) {
+            // Nothing was sent over it that could have been seen.
+            (ForwardError::Connect, _) if link.is_reused() => ForwardError::Leaving,
+            (ForwardError::Leaving, _) if !link.is_reused() => ForwardError::Refused,
+            (ForwardError::Closed, Link::Wire(connection)) if connection.is_reused => {
+                ForwardError::Stale
+            }
+            (error, _) => error,
+        }
     }
 
     fn keep(&self, response: Response) {

@@ -2,9 +2,7 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::time::Duration;
 
-use http::uri::{PathAndQuery, Uri};
 use hyper::client::conn::http2::SendRequest;
 
 use super::{Connection, ForwardError, Link};
@@ -13,8 +11,8 @@ use crate::http1::field::Known;
 use crate::http1::head::{Limits, Response};
 use crate::http1::tokens::{decimal, push_decimal};
 use crate::proxy::body::{Piece, Source, SourceError};
-use crate::proxy::channel::{Channel, ChannelBody, channel};
-use crate::proxy::client::{Client, Form, Status, append, field, write_piece};
+use crate::proxy::channel::{Channel, ChannelBody};
+use crate::proxy::client::{Client, Form, Status, field, write_piece};
 use crate::proxy::headers::{Head, Outgoing, Passing};
 use crate::proxy::shadow::Copying;
 use crate::proxy::timer::Timers;
@@ -114,7 +112,7 @@ impl Sink<'_> {
 
 /// How far the request has come.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// When its last byte was written, in milliseconds of the worker.
     ended: Cell<Option<u64>>,
     /// When the endpoint was found to take no more of it.
@@ -182,7 +180,7 @@ impl Relay<'_> {
                 let form = self.wire_head(source, out);
                 (Sink::Wire { wire, out, form }, Down::Wire(wire, buffer))
             }
-            Link::Stream(sender) => {
+            Link::Stream(sender, _) => {
                 let (request, channel) = self.stream_head(source)?;
                 (
                     Sink::Stream(channel),
@@ -409,7 +407,7 @@ impl Relay<'_> {
     }
 
     /// How long the arm may still take. It need not answer before the whole request is there; whether that comes is watched elsewhere.
-    fn patience_left(&self, progress: &Progress) -> Result<u64, ForwardError> {
+    pub(super) fn patience_left(&self, progress: &Progress) -> Result<u64, ForwardError> {
         let Some(ended) = progress.ended.get().or(progress.stopped.get()) else {
             return Ok(self.bounds.response);
         };
@@ -418,41 +416,6 @@ impl Relay<'_> {
             return Err(ForwardError::ResponseTimeout);
         }
         Ok(self.bounds.response - waited)
-    }
-
-    /// Sends the request's head on an HTTP/2 connection and waits for the response's.
-    async fn receive_stream(
-        &self,
-        sender: &mut SendRequest<ChannelBody>,
-        request: http::Request<ChannelBody>,
-        (progress, response): (&Progress, &mut Response),
-    ) -> Result<Source<'static>, ForwardError> {
-        sender.ready().await.map_err(|_| ForwardError::Connect)?;
-        let mut answer = pin!(sender.send_request(request));
-        let mut limit = self.bounds.response;
-        let answer = loop {
-            match tokio::time::timeout(Duration::from_millis(limit), answer.as_mut()).await {
-                Ok(Ok(answer)) => break answer,
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "an HTTP/2 stream to an endpoint ended");
-                    return Err(ForwardError::Closed);
-                }
-                Err(_) => limit = self.patience_left(progress)?,
-            }
-        };
-        let (parts, body) = answer.into_parts();
-        if !(200..=599).contains(&parts.status.as_u16()) {
-            return Err(ForwardError::Broken);
-        }
-        response.make(parts.status.as_u16());
-        for (name, value) in &parts.headers {
-            response
-                .fields
-                .push(name.as_str().as_bytes(), value.as_bytes());
-        }
-        let length = response.fields.of(Known::ContentLength).next();
-        let length = length.and_then(decimal);
-        Ok(Source::stream(body, length, None))
     }
 
     /// Passes the head on that turns the connection into a WebSocket.
@@ -499,35 +462,6 @@ impl Relay<'_> {
         };
         out.extend_from_slice(b"\r\n");
         form
-    }
-
-    /// The head for an HTTP/2 endpoint.
-    fn stream_head(
-        &self,
-        source: &Source<'_>,
-    ) -> Result<(http::Request<ChannelBody>, Channel), ForwardError> {
-        let request = self.outgoing.request;
-        let (channel, body) = channel(source.announced() == Some(0), None);
-        let mut target = Vec::new();
-        self.outgoing.target(self.path, &mut target);
-        let uri = Uri::builder()
-            .scheme(if self.is_tls { "https" } else { "http" })
-            .authority(self.outgoing.host(self.host, self.authority))
-            .path_and_query(PathAndQuery::try_from(target).map_err(|_| ForwardError::Client)?)
-            .build()
-            .map_err(|_| ForwardError::Client)?;
-        let mut head = http::Request::new(body);
-        *head.method_mut() = request.method().parse().map_err(|_| ForwardError::Client)?;
-        *head.uri_mut() = uri;
-        *head.version_mut() = http::Version::HTTP_2;
-        let headers = head.headers_mut();
-        self.outgoing
-            .fields(&mut |name, value| append(headers, name, value));
-        headers.remove(http::header::EXPECT);
-        if let Some(length @ 1..) = source.announced() {
-            headers.insert(http::header::CONTENT_LENGTH, length.into());
-        }
-        Ok((head, channel))
     }
 }
 

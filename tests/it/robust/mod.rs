@@ -10,6 +10,7 @@ mod http2;
 mod lies;
 mod limits;
 mod pass_through;
+mod refusals;
 mod retries;
 mod streaming;
 mod timeouts;
