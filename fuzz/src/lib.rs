@@ -465,6 +465,7 @@ fn forwarded_request(choice: u8, request: &Request) {
         },
         identity: choice & 128 != 0,
         websocket: false,
+        is_whole: choice & 16 != 0,
         deadline: (choice & 64 != 0).then_some(("x-deadline", 1_000)),
         shadow: None,
     };

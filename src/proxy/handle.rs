@@ -388,6 +388,7 @@ impl<'a> Matched<'a> {
             forwarding: worker.shared.settings.forwarding,
             sequence: decision.sequence,
             identity: self.serving().experiment.label.is_some(),
+            is_whole: self.body.is_some(),
             websocket: !client.is_stream() && self.request.wants_websocket(),
             deadline: rule
                 .deadline_header

@@ -159,6 +159,7 @@ impl Prober {
             },
             identity: false,
             websocket: false,
+            is_whole: true,
             deadline: None,
             shadow: None,
         };

@@ -79,6 +79,7 @@ impl PassThrough {
             forwarding: worker.shared.settings.forwarding,
             sequence,
             identity: false,
+            is_whole: false,
             websocket: !client.is_stream() && request.wants_websocket(),
             deadline: None,
             shadow: None,

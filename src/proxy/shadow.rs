@@ -350,6 +350,7 @@ impl Shadowing {
             sequence: self.decision.sequence,
             identity: self.experiment().label.is_some(),
             websocket: false,
+            is_whole: true,
             deadline: None,
             shadow: Some(&arm.name),
         };

@@ -148,10 +148,12 @@ pub struct Parties<'p, 's, 'c, O> {
 /// Where the response comes from.
 enum Down<'l> {
     Wire(&'l Wire, &'l mut Buffer),
-    Stream(
-        &'l mut SendRequest<ChannelBody>,
-        Box<http::Request<ChannelBody>>,
-    ),
+    Stream {
+        sender: &'l mut SendRequest<ChannelBody>,
+        request: Box<http::Request<ChannelBody>>,
+        /// Whether the client is to be told to go on: an endpoint of HTTP/2 is not asked.
+        is_awaited: bool,
+    },
 }
 
 impl Relay<'_> {
@@ -182,10 +184,12 @@ impl Relay<'_> {
             }
             Link::Stream(sender, _) => {
                 let (request, channel) = self.stream_head(source)?;
-                (
-                    Sink::Stream(channel),
-                    Down::Stream(sender, Box::new(request)),
-                )
+                let down = Down::Stream {
+                    sender,
+                    request: Box::new(request),
+                    is_awaited: !source.is_at_hand() && self.outgoing.awaits_leave(),
+                };
+                (Sink::Stream(channel), down)
             }
         };
         let progress = Progress::default();
@@ -289,7 +293,14 @@ impl Relay<'_> {
                 let body = Source::wire(wire, buffer, response.framing, self.bounds.head.bytes);
                 (body, response.keeps_alive())
             }
-            Down::Stream(sender, request) => {
+            Down::Stream {
+                sender,
+                request,
+                is_awaited,
+            } => {
+                if is_awaited {
+                    go_on(client).await?;
+                }
                 let body = self
                     .receive_stream(sender, *request, (progress, &mut *response))
                     .await?;
@@ -347,9 +358,8 @@ impl Relay<'_> {
         client: &mut Client<'_>,
         (progress, response): (&Progress, &mut Response),
     ) -> Result<(), ForwardError> {
-        let request = self.outgoing.request;
-        let to_head = request.method_bytes() == b"HEAD";
-        let mut waits = request.expects_continue();
+        let to_head = self.outgoing.request.method_bytes() == b"HEAD";
+        let mut waits = self.outgoing.awaits_leave();
         let mut interim = 0;
         loop {
             if !buffer.is_empty() {
@@ -394,12 +404,7 @@ impl Relay<'_> {
                 }
                 Err(WireError::Silent) if waits => {
                     waits = false;
-                    let go_on = Status {
-                        code: 100,
-                        reason: b"Continue",
-                    };
-                    let informed = client.inform(go_on, &()).await;
-                    informed.map_err(|_| ForwardError::Gone)?;
+                    go_on(client).await?;
                 }
                 Ok(_) | Err(WireError::Silent) => {}
             }
@@ -467,4 +472,14 @@ impl Relay<'_> {
 
 fn passing(response: &Response, upgraded: bool) -> Passing<'_> {
     Passing { response, upgraded }
+}
+
+/// Tells the client to send the body that it holds back (RFC 9110 §10.1.1).
+async fn go_on(client: &mut Client<'_>) -> Result<(), ForwardError> {
+    let status = Status {
+        code: 100,
+        reason: b"Continue",
+    };
+    let informed = client.inform(status, &()).await;
+    informed.map_err(|_| ForwardError::Gone)
 }
