@@ -115,7 +115,7 @@ impl Forward<'_> {
         let verdict = match relayed {
             Err(error) if error.is_stale() || error.is_the_clients() => return,
             Err(_) => Verdict::Failure,
-            Ok(_) if is_failure(status) => Verdict::Failure,
+            Ok(Relayed::Whole { call, .. }) if is_failure(status, call) => Verdict::Failure,
             Ok(_) => Verdict::Success,
         };
         let (now, rule) = (self.worker.timers.now(), &self.access.rule.ejection);
@@ -169,7 +169,7 @@ impl Forward<'_> {
         self.keep(response);
         match (relayed?, link) {
             (Relayed::Switched, Link::Wire(connection)) => return Ok(Some(connection)),
-            (Relayed::Whole { reusable: true }, Link::Wire(connection)) => {
+            (Relayed::Whole { reusable: true, .. }, Link::Wire(connection)) => {
                 self.worker.pool.give_back(state, connection, opening.idle);
             }
             _ => {}

@@ -375,10 +375,10 @@ impl<'a> Matched<'a> {
     ) -> Result<Option<Switched>, Failure> {
         let (route, worker) = (self.route(), self.worker);
         let (arm, decision) = (&route.arms[signed.arm], signed.decision);
-        let duration = arm.metrics.duration.clone();
+        let metrics = Arc::clone(&arm.metrics);
         let mut served = Served {
             signed,
-            exchange: Exchange::start(worker, decision, duration, self.serving(), signed.since),
+            exchange: Exchange::start(worker, decision, metrics, self.serving(), signed.since),
         };
         let rule = &route.access.rule;
         self.name_model(rule.model_field.as_deref(), arm.model.as_deref(), source);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::body::Source;
 use super::client::Client;
+use super::grpc::GrpcStatus;
 use super::headers::{Head, Origin, Outgoing};
 use super::router::Route;
 use super::timer::{TICK, Timers};
@@ -261,7 +262,7 @@ impl Observer for Answer {
         true
     }
 
-    fn ended(&mut self) {}
+    fn ended(&mut self, _: Option<GrpcStatus>) {}
 }
 
 #[cfg(test)]

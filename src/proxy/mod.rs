@@ -14,6 +14,7 @@ pub mod draw;
 pub mod endpoint;
 pub mod exchange;
 pub mod forward;
+pub mod grpc;
 pub mod handle;
 pub mod headers;
 pub mod health;

@@ -10,6 +10,7 @@ use super::access::{Access, Target};
 use super::body::Source;
 use super::client::Client;
 use super::forward::Forward;
+use super::grpc::GrpcStatus;
 use super::handle::Switched;
 use super::headers::{Head, Outgoing};
 use super::problem::Problem;
@@ -140,5 +141,5 @@ impl Observer for Passed<'_> {
         true
     }
 
-    fn ended(&mut self) {}
+    fn ended(&mut self, _: Option<GrpcStatus>) {}
 }

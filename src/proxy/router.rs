@@ -80,7 +80,7 @@ pub struct RouteArm {
     /// Where its requests go.
     pub target: Target,
     /// Its handles.
-    pub metrics: ArmMetrics,
+    pub metrics: Arc<ArmMetrics>,
     /// What a response says of the decision for it beside the id and the reason: the experiment, the arm, the policy file's version.
     pub fields: [(&'static [u8], String); 3],
     /// The same as lines of HTTP/1.1.
@@ -160,7 +160,7 @@ impl Route {
             }
             Ok(RouteArm {
                 target: Target::new(endpoints, &arm.endpoints, way, rule, load)?,
-                metrics: metrics.arm(&experiment.name, &arm.name),
+                metrics: Arc::new(metrics.arm(&experiment.name, &arm.name)),
                 fields,
                 lines: lines.into(),
                 model: arm.model.clone(),

@@ -13,6 +13,7 @@ use crate::http1::tokens::{decimal, push_decimal};
 use crate::proxy::body::{Piece, Source, SourceError};
 use crate::proxy::channel::{Channel, ChannelBody};
 use crate::proxy::client::{Client, Form, Status, field, write_piece};
+use crate::proxy::grpc::GrpcStatus;
 use crate::proxy::headers::{Head, Outgoing, Passing};
 use crate::proxy::shadow::Copying;
 use crate::proxy::timer::Timers;
@@ -66,8 +67,8 @@ pub trait Observer: Head {
     /// A piece of its body passes. Whether more is wanted.
     fn passes(&mut self, data: &[u8]) -> bool;
 
-    /// It has ended well. Said before the client can see the last byte, so that a label cannot overtake it.
-    fn ended(&mut self);
+    /// It has ended well; of a gRPC call it says how that went. Said before the client can see the last byte, so that a label cannot overtake it.
+    fn ended(&mut self, call: Option<GrpcStatus>);
 }
 
 /// How an exchange ended well.
@@ -77,6 +78,8 @@ pub enum Relayed {
     Whole {
         /// Both messages ended and nobody wants to close.
         reusable: bool,
+        /// How the gRPC call went that it answers.
+        call: Option<GrpcStatus>,
     },
     /// The connection goes on as a WebSocket.
     Switched,
@@ -215,8 +218,9 @@ impl Relay<'_> {
             Err(ForwardError::Closed | ForwardError::Broken) if progress.unsent.get() => {
                 Err(ForwardError::Connect)
             }
-            Ok(Relayed::Whole { reusable }) => Ok(Relayed::Whole {
+            Ok(Relayed::Whole { reusable, call }) => Ok(Relayed::Whole {
                 reusable: reusable && progress.ended.get().is_some(),
+                call,
             }),
             outcome => outcome,
         }
@@ -283,7 +287,7 @@ impl Relay<'_> {
         observer: &mut impl Observer,
         (progress, response): (&Progress, &mut Response),
     ) -> Result<Relayed, ForwardError> {
-        let (mut body, keeps_alive) = match down {
+        let (mut body, keeps_alive, may_be_call) = match down {
             Down::Wire(wire, buffer) => {
                 self.receive(wire, buffer, client, (progress, &mut *response))
                     .await?;
@@ -291,7 +295,7 @@ impl Relay<'_> {
                     return self.switch(client, observer, response).await;
                 }
                 let body = Source::wire(wire, buffer, response.framing, self.bounds.head.bytes);
-                (body, response.keeps_alive())
+                (body, response.keeps_alive(), false)
             }
             Down::Stream {
                 sender,
@@ -304,7 +308,8 @@ impl Relay<'_> {
                 let body = self
                     .receive_stream(sender, *request, (progress, &mut *response))
                     .await?;
-                (body, true)
+                // gRPC is spoken over HTTP/2 alone.
+                (body, true, true)
             }
         };
         progress.is_answered.set(true);
@@ -327,6 +332,7 @@ impl Relay<'_> {
             // Its first byte may be long in coming: a stream of events, for one.
             client.flush().await.map_err(|_| ForwardError::Gone)?;
         }
+        let mut call = None;
         loop {
             let Ok(piece) = body.next(self.bounds.idle).await else {
                 // What came is passed on; that it is not all, the client sees.
@@ -334,10 +340,16 @@ impl Relay<'_> {
                 return Err(ForwardError::Broken);
             };
             if !observer.passes(piece.data) {
-                return Ok(Relayed::Whole { reusable: false });
+                return Ok(Relayed::Whole {
+                    reusable: false,
+                    call,
+                });
             }
             if piece.ended {
-                observer.ended();
+                if may_be_call {
+                    call = GrpcStatus::of(response, &piece.trailers);
+                }
+                observer.ended(call);
             }
             client.piece(&piece).await.map_err(|_| ForwardError::Gone)?;
             if piece.ended {
@@ -347,6 +359,7 @@ impl Relay<'_> {
         let ended = body.finish();
         Ok(Relayed::Whole {
             reusable: ended && keeps_alive,
+            call,
         })
     }
 

@@ -124,6 +124,11 @@ impl Peer {
         self.write(HEADERS, flags, stream, &block);
     }
 
+    /// Writes a part of a body that does not end with it.
+    pub fn data(&mut self, stream: u32, data: &[u8]) {
+        self.write(DATA, 0, stream, data);
+    }
+
     /// Ends a stream.
     pub fn reset(&mut self, stream: u32, code: u32) {
         self.write(RST_STREAM, 0, stream, &code.to_be_bytes());
