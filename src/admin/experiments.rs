@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Admin, problem};
 use crate::engine::measures::Measures;
 use crate::engine::snapshot::{Serving, ShadowTally};
+use crate::experiment::Endpoint;
 use crate::experiment::id::Name;
 use crate::policy::Posterior;
 use crate::stats::moments::Moments;
@@ -64,11 +65,7 @@ pub(super) fn describe(serving: &Serving, admin: &Admin) -> Value {
 fn describe_arm(serving: &Serving, index: usize) -> Value {
     let arm = &serving.experiment.arms[index];
     let state = &serving.arms[index];
-    let endpoints: Vec<String> = arm
-        .endpoints
-        .iter()
-        .map(|endpoint| format!("http://{endpoint}"))
-        .collect();
+    let endpoints: Vec<String> = arm.endpoints.iter().map(Endpoint::url).collect();
     let mut described = json!({
         "name": arm.name.as_str(),
         "version": arm.version,

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use socket2::Socket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle as Task;
@@ -61,11 +61,6 @@ pub struct Plan {
 /// Runs a server until it is told to stop, or replaced. An error means that it never served, or did not end cleanly.
 pub fn run(mut plan: Plan) -> Result<()> {
     let settings = &plan.settings;
-    if settings.default_upstream.is_some() {
-        bail!(
-            "[default] upstream: this release does not pass unmatched requests through yet; leave it out"
-        );
-    }
     let taken = if plan.take_over {
         successor::connect(&settings.take_over.socket_path(&settings.data.dir))?
     } else {

@@ -16,6 +16,7 @@ use crate::experiment::Experiment;
 use crate::learner::{Hook, Learner, Published};
 use crate::ledger::{self, Handle, Ledger, Opened, Retention};
 use crate::proxy;
+use crate::proxy::pass_through::PassThrough;
 use crate::proxy::router::Router;
 use crate::proxy::tls::{ClientCertificates, ServerFiles, ServerTls};
 use crate::proxy::upstream::Endpoints;
@@ -61,20 +62,29 @@ pub(super) struct Base {
     metrics: Arc<Metrics>,
     telemetry: Arc<Telemetry>,
     endpoints: Arc<Endpoints>,
+    default: Option<PassThrough>,
 }
 
 impl Base {
-    pub(super) fn new(settings: Settings, tls: Option<Arc<ServerTls>>, secret: Secret) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        tls: Option<Arc<ServerTls>>,
+        secret: Secret,
+    ) -> Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        Self {
+        let endpoints = Arc::default();
+        let default = settings.default_upstream.as_ref();
+        let default = default.map(|upstream| PassThrough::build(upstream, &endpoints, &metrics));
+        Ok(Self {
+            default: default.transpose().context("[default] in the settings")?,
             settings,
             tls,
             secret,
             clock: Arc::new(SystemClock),
             telemetry: Arc::new(Telemetry::new(Arc::clone(&metrics))),
             metrics,
-            endpoints: Arc::default(),
-        }
+            endpoints,
+        })
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -129,6 +139,7 @@ impl Base {
             buffered: AtomicUsize::new(0),
             started: Stopwatch::start(),
             tls: self.tls,
+            default: self.default,
             phase: watched,
             settings: self.settings,
         };
@@ -153,7 +164,7 @@ pub(super) fn recover(plan: Plan) -> Result<(State, Core)> {
     if let Some(warning) = &secret.warning {
         tracing::warn!("{warning}");
     }
-    let base = Base::new(plan.settings, tls, secret.secret);
+    let base = Base::new(plan.settings, tls, secret.secret)?;
     let (ledger, opened) = Ledger::start(&base.ledger())?;
     tell_recovery(&opened);
     let router = base.router(&plan.experiments)?;

@@ -60,7 +60,7 @@ pub(super) fn prepare(plan: Plan, client: Client) -> Result<(State, Waiting)> {
     let tls = server_tls(&settings)?;
     let secret = secret::load(&settings.auth.secret_path(&settings.data.dir))?;
     let (data, limits) = (settings.data.dir.clone(), settings.limits.remembered());
-    let base = Base::new(settings, tls, secret);
+    let base = Base::new(settings, tls, secret)?;
     let now = base.clock().now();
     let peeked = Peeked::read(&data, limits, now).context("could not read the journal")?;
     if !peeked.are_in_force(&experiments) {

@@ -143,7 +143,7 @@ impl LoggedContext {
 /// How the exchange with an arm ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ending {
-    /// The arm answered (whatever the status) and the whole response was passed on.
+    /// The arm answered, with no status that counts as failure, and the whole response was passed on.
     Answered,
     /// The arm failed: no connection, no answer in time, a cut response, or a status that counts as failure.
     Failed,

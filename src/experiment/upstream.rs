@@ -55,6 +55,17 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// As it is written in a policy file, with its port.
+    pub fn url(&self) -> String {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        format!("{scheme}://{self}")
+    }
+}
+
 /// Host (without brackets) and port of an authority without user information; `None` where it is none.
 pub(crate) fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, rest) = if let Some(literal) = authority.strip_prefix('[') {
@@ -321,6 +332,7 @@ mod tests {
             let endpoint = Endpoint::parse(text).unwrap();
             assert_eq!((endpoint.scheme, endpoint.port), (scheme, port), "{text}");
             assert_eq!(endpoint.to_string(), shown);
+            assert_eq!(Endpoint::parse(&endpoint.url()), Ok(endpoint));
         }
     }
 

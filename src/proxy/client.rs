@@ -343,6 +343,13 @@ impl<'c> Client<'c> {
             Kind::Nobody => {}
         }
     }
+
+    /// It has left: nothing more is handed over.
+    pub fn leave(&mut self) {
+        self.abort();
+        self.close_after();
+        self.has_begun = true;
+    }
 }
 
 /// The fields of a response of our own.

@@ -4,19 +4,19 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use metrics::Histogram;
-
+use super::grpc::GrpcStatus;
 use super::worker::Worker;
 use crate::clock::Stopwatch;
 use crate::engine::event::Event;
 use crate::engine::snapshot::Serving;
 use crate::experiment::decision::{Decision, Ending, Label, Outcome};
 use crate::json;
+use crate::telemetry::metrics::ArmMetrics;
 
-/// What counts as an arm's failure, for outcomes, ejection, fallbacks and metrics alike: a status that says that the server, not the
-/// request, is at fault. (An arm that does not answer at all has failed, too.)
-pub fn is_failure(status: u16) -> bool {
-    status >= 500
+/// What counts as an arm's failure, for outcomes, ejection, shadows and metrics alike: a status that says that the server, not the
+/// request, is at fault; of a gRPC call, that of the call. (An arm that does not answer at all has failed, too.)
+pub fn is_failure(status: u16, call: Option<GrpcStatus>) -> bool {
+    status >= 500 || call.is_some_and(GrpcStatus::is_the_servers_fault)
 }
 
 /// An exchange under way.
@@ -24,8 +24,9 @@ pub struct Exchange {
     worker: Rc<Worker>,
     decision: Decision,
     stopwatch: Stopwatch,
-    duration: Histogram,
+    metrics: Arc<ArmMetrics>,
     status: Option<u16>,
+    call: Option<GrpcStatus>,
     tee: Option<Tee>,
     finished: bool,
 }
@@ -44,7 +45,7 @@ impl Exchange {
     pub fn start(
         worker: &Rc<Worker>,
         decision: Decision,
-        duration: Histogram,
+        metrics: Arc<ArmMetrics>,
         serving: &Arc<Serving>,
         since: Stopwatch,
     ) -> Self {
@@ -54,8 +55,9 @@ impl Exchange {
             worker: Rc::clone(worker),
             decision,
             stopwatch: since,
-            duration,
+            metrics,
             status: None,
+            call: None,
             tee: labelled.then(|| Tee::new(Arc::clone(serving), limit)),
             finished: false,
         }
@@ -64,9 +66,15 @@ impl Exchange {
     /// The response's head is there.
     pub fn answered(&mut self, status: u16) {
         self.status = Some(status);
-        if is_failure(status) {
+        if is_failure(status, None) {
             self.tee = None;
         }
+    }
+
+    /// The response is there as a whole; of a gRPC call it says how that went.
+    pub fn ended(&mut self, call: Option<GrpcStatus>) {
+        self.call = call;
+        self.finish(Ending::Answered);
     }
 
     /// A piece of the response's body passes.
@@ -82,17 +90,25 @@ impl Exchange {
             return;
         }
         let elapsed = self.stopwatch.elapsed();
-        let failed = ending == Ending::Answered && self.status.is_none_or(is_failure);
+        let fails = |status| is_failure(status, self.call);
+        let ending = match ending {
+            Ending::Answered if self.status.is_none_or(fails) => Ending::Failed,
+            ending => ending,
+        };
+        if ending == Ending::Failed {
+            self.metrics.failures.increment(1);
+        }
+        let tee = self.tee.take().filter(|_| ending == Ending::Answered);
         let outcome = Outcome {
             decision: self.decision,
             at: self.worker.now(),
-            ending: if failed { Ending::Failed } else { ending },
+            ending,
             status: self.status,
             latency_micros: elapsed.as_micros() as u64,
-            prediction: self.tee.take().and_then(Tee::prediction),
+            prediction: tee.and_then(Tee::prediction),
         };
         if ending != Ending::Aborted {
-            self.duration.record(elapsed.as_secs_f64());
+            self.metrics.duration.record(elapsed.as_secs_f64());
         }
         self.worker.record(Event::Ended(outcome));
     }

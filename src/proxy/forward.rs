@@ -1,21 +1,21 @@
-//! One request to one arm: which endpoint, and whether another try is due.
+//! One request to one target, an arm most often: which endpoint, and whether another try is due.
 //!
-//! A request is tried again only within its arm and under the same decision, only while nothing was passed to the client, only
-//! when nothing can have reached the endpoint or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
+//! A request is tried again only within its target and under the same decision, only while nothing was passed to the client, only
+//! when the endpoint can have made nothing of it or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
 
 use std::sync::atomic::Ordering;
 
+use super::access::{Access, Target};
 use super::body::Source;
 use super::client::Client;
 use super::endpoint::Verdict;
 use super::exchange::is_failure;
 use super::headers::Outgoing;
-use super::router::{Route, RouteArm};
 use super::shadow::Copying;
 use super::upstream::relay::{Bounds, Observer, Parties, Relay, Relayed};
 use super::upstream::{Connection, EndpointState, ForwardError, Link, Opening, Place, choose};
 use super::worker::Worker;
-use crate::experiment::upstream::Scheme;
+use crate::experiment::upstream::{Scheme, UpstreamRule};
 use crate::http1::head::{Limits, Response};
 
 /// What is forwarded to whom.
@@ -23,10 +23,10 @@ use crate::http1::head::{Limits, Response};
 pub struct Forward<'a> {
     /// The worker.
     pub worker: &'a Worker,
-    /// The experiment's route.
-    pub route: &'a Route,
-    /// The arm.
-    pub arm: &'a RouteArm,
+    /// The rules.
+    pub access: &'a Access,
+    /// Where it goes.
+    pub target: &'a Target,
     /// The request's head.
     pub outgoing: &'a Outgoing<'a>,
     /// Where ties between endpoints start.
@@ -57,13 +57,13 @@ impl Forward<'_> {
         observer: &mut impl Observer,
         copying: &mut Option<Box<Copying>>,
     ) -> Result<Option<Box<Connection>>, Failure> {
-        let rule = &self.route.upstream;
+        let rule = &self.access.rule;
         let may_repeat =
             rule.retry.idempotent || is_idempotent(self.outgoing.request.method_bytes());
         // However it ends, the request is sent at most so often again.
         let (mut resent, most) = (0, rule.retry.attempts.max(1));
-        self.route.budget.on_request(self.worker.timers.now());
-        let load = &self.arm.load.in_flight;
+        self.access.budget.on_request(self.worker.timers.now());
+        let load = &self.target.load.in_flight;
         let Some(_place) = Place::take(load, rule.max_in_flight) else {
             return Err(Failure {
                 error: ForwardError::Overloaded,
@@ -91,12 +91,12 @@ impl Forward<'_> {
                 || matches!(error, ForwardError::Closed | ForwardError::Status(_));
             resent += 1;
             // A connection that was too old says nothing of the endpoint, and costs nothing of the budget.
-            let is_stale = error == ForwardError::Stale && resent <= most;
+            let is_stale = error.is_stale() && resent <= most;
             let is_due = may_be_sent_again
                 && (is_stale
                     || worth_it
                         && resent <= rule.retry.attempts
-                        && self.route.budget.try_retry(self.worker.timers.now()));
+                        && self.access.budget.try_retry(self.worker.timers.now()));
             if !is_due {
                 return Err(Failure {
                     error,
@@ -113,20 +113,19 @@ impl Forward<'_> {
     /// Takes in what an attempt says of an endpoint.
     fn judge(&self, state: &EndpointState, relayed: Result<Relayed, ForwardError>, status: u16) {
         let verdict = match relayed {
-            Err(ForwardError::Stale) => return,
-            Err(error) if error.is_the_clients() => return,
+            Err(error) if error.is_stale() || error.is_the_clients() => return,
             Err(_) => Verdict::Failure,
-            Ok(_) if is_failure(status) => Verdict::Failure,
+            Ok(Relayed::Whole { call, .. }) if is_failure(status, call) => Verdict::Failure,
             Ok(_) => Verdict::Success,
         };
-        let (now, rule) = (self.worker.timers.now(), &self.route.upstream.ejection);
+        let (now, rule) = (self.worker.timers.now(), &self.access.rule.ejection);
         let ejected = state
             .standing
-            .record(verdict, now, rule, &self.arm.ejections);
+            .record(verdict, now, rule, &self.target.ejections);
         if let Some(until) = ejected {
             let rest = until.saturating_sub(now);
             tracing::warn!(endpoint = %state.authority, milliseconds = rest, "an endpoint that fails is let rest");
-            self.route.is_degraded.store(true, Ordering::Relaxed);
+            self.access.is_degraded.store(true, Ordering::Relaxed);
         }
     }
 
@@ -136,16 +135,16 @@ impl Forward<'_> {
         parties: Parties<'_, '_, '_, impl Observer>,
         (refuses, tried): (bool, u32),
     ) -> Result<Option<Box<Connection>>, ForwardError> {
-        let at = (self.worker.timers.now(), self.route.upstream.slow_start);
+        let at = (self.worker.timers.now(), self.access.rule.slow_start);
         let in_flight = choose(
-            &self.arm.endpoints,
+            &self.target.endpoints,
             self.start + u64::from(tried),
             at,
             self.is_last_resort,
         )
         .ok_or(ForwardError::Unavailable)?;
         let state = in_flight.state;
-        let opening = opening(self.worker, self.route);
+        let opening = opening(self.worker, &self.access.rule);
         let mut link = match self.worker.pool.acquire(state, opening).await {
             Ok(link) => link,
             Err(error) => {
@@ -153,27 +152,45 @@ impl Forward<'_> {
                 return Err(error);
             }
         };
-        let mut relay = Relay::new(self.worker, self.route, self.arm, state, self.outgoing);
+        let mut relay = Relay::new(
+            self.worker,
+            &self.access.rule,
+            self.target,
+            state,
+            self.outgoing,
+        );
         if refuses {
-            relay.refused = &self.route.upstream.retry.statuses;
+            relay.refused = &self.access.rule.retry.statuses;
         }
         let mut response = self.worker.responses.borrow_mut().pop().unwrap_or_default();
-        let is_reused = matches!(&link, Link::Wire(connection) if connection.is_reused);
         let relayed = relay.run(&mut link, parties, &mut response).await;
-        let relayed = match relayed {
-            Err(ForwardError::Closed) if is_reused => Err(ForwardError::Stale),
-            relayed => relayed,
-        };
+        let relayed = relayed.map_err(|error| self.age(error, &link, state));
         self.judge(state, relayed, response.status);
         self.keep(response);
         match (relayed?, link) {
             (Relayed::Switched, Link::Wire(connection)) => return Ok(Some(connection)),
-            (Relayed::Whole { reusable: true }, Link::Wire(connection)) => {
+            (Relayed::Whole { reusable: true, .. }, Link::Wire(connection)) => {
                 self.worker.pool.give_back(state, connection, opening.idle);
             }
             _ => {}
         }
         Ok(None)
+    }
+
+    /// What an error is on a connection that was, or was not, in use before.
+    fn age(&self, error: ForwardError, link: &Link, state: &EndpointState) -> ForwardError {
+        if error == ForwardError::Leaving {
+            self.worker.pool.leave(state);
+        }
+        match (error, link) {
+            // Nothing was sent over it that could have been seen.
+            (ForwardError::Connect, _) if link.is_reused() => ForwardError::Leaving,
+            (ForwardError::Leaving, _) if !link.is_reused() => ForwardError::Refused,
+            (ForwardError::Closed, Link::Wire(connection)) if connection.is_reused => {
+                ForwardError::Stale
+            }
+            (error, _) => error,
+        }
     }
 
     fn keep(&self, response: Response) {
@@ -184,28 +201,28 @@ impl Forward<'_> {
     }
 }
 
-/// How connections to a route's endpoints are opened.
-pub(super) fn opening(worker: &Worker, route: &Route) -> Opening {
+/// How connections to endpoints are opened by a rule.
+pub(super) fn opening(worker: &Worker, rule: &UpstreamRule) -> Opening {
     Opening {
-        timeout: route.upstream.connect_timeout,
-        pending: route.upstream.max_pending,
+        timeout: rule.connect_timeout,
+        pending: rule.max_pending,
         idle: worker.shared.settings.limits.upstream_idle,
     }
 }
 
 impl<'a> Relay<'a> {
-    /// A request to an endpoint of an arm, by the rules of its route.
+    /// A request to an endpoint of a target, by its rule.
     pub(super) fn new(
         worker: &'a Worker,
-        route: &'a Route,
-        arm: &'a RouteArm,
+        rule: &UpstreamRule,
+        target: &'a Target,
         state: &'a EndpointState,
         outgoing: &'a Outgoing<'a>,
     ) -> Self {
         let limits = &worker.shared.settings.limits;
         let bounds = Bounds {
-            response: route.upstream.response_timeout,
-            idle: route.upstream.idle_timeout,
+            response: rule.response_timeout,
+            idle: rule.idle_timeout,
             progress: limits.progress_timeout,
             head: Limits {
                 fields: limits.response_headers,
@@ -214,8 +231,8 @@ impl<'a> Relay<'a> {
         };
         Self {
             outgoing,
-            host: &arm.host,
-            path: arm.path.as_ref(),
+            host: &target.host,
+            path: target.path.as_ref(),
             authority: &state.authority,
             is_tls: state.endpoint.scheme == Scheme::Https,
             bounds,

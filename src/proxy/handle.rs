@@ -1,7 +1,8 @@
 //! The life of a request, in order:
 //!
 //! 1. **vet** it ([`vet`]), and give reserved paths to the API ([`api`]);
-//! 2. load the **snapshot**, once, and **match** the path, host, method and headers ([`Router::find`]);
+//! 2. load the **snapshot**, once, and **match** the path, host, method and headers ([`Router::find`]); what matches nothing is passed through,
+//!    if there is a default upstream ([`pass_through`](super::pass_through));
 //! 3. find its **unit** ([`mod@unit`]) and its **context** ([`mod@context`]);
 //! 4. **decide** ([`engine::decide`](crate::engine::decide)), sign the decision, offer it to the journal;
 //!    (where the policy file has `[shadow]`, have its request copied to other arms: [`shadow`]);
@@ -75,10 +76,12 @@ pub async fn handle(
 }
 
 /// A request that goes on as a WebSocket.
-struct Switched {
-    connection: Box<Connection>,
-    exchange: Exchange,
-    idle_timeout: u64,
+#[derive(Debug)]
+pub(super) struct Switched {
+    pub(super) connection: Box<Connection>,
+    /// None where nobody decided.
+    pub(super) exchange: Option<Exchange>,
+    pub(super) idle_timeout: u64,
 }
 
 impl Switched {
@@ -92,7 +95,9 @@ impl Switched {
             let (client, arm) = ((wire, buffer), (&*up_wire, up_buffer));
             tunnel(&worker.timers, client, arm, self.idle_timeout).await;
         }
-        self.exchange.finish(Ending::Answered);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.finish(Ending::Answered);
+        }
     }
 }
 
@@ -127,7 +132,11 @@ async fn respond(
     };
     let published = worker.published();
     let Some(index) = published.router.find(request) else {
-        return Err(worker.unmatched());
+        let Some(default) = &worker.shared.default else {
+            return Err(worker.unmatched());
+        };
+        let between = (worker, peer);
+        return default.forward(between, request, source, client).await;
     };
     let mut matched = Matched {
         worker,
@@ -208,7 +217,7 @@ impl<'a> Matched<'a> {
             .is_some_and(|rule| matches!(rule.source, UnitSource::Json(_)));
         let needs_body = unit_in_body
             || rules.1.is_some_and(ContextRule::needs_body)
-            || self.route().upstream.model_field.is_some();
+            || self.route().access.rule.model_field.is_some();
         let read = if needs_body {
             Some(
                 read_body(
@@ -366,12 +375,12 @@ impl<'a> Matched<'a> {
     ) -> Result<Option<Switched>, Failure> {
         let (route, worker) = (self.route(), self.worker);
         let (arm, decision) = (&route.arms[signed.arm], signed.decision);
-        let duration = arm.metrics.duration.clone();
+        let metrics = Arc::clone(&arm.metrics);
         let mut served = Served {
             signed,
-            exchange: Exchange::start(worker, decision, duration, self.serving(), signed.since),
+            exchange: Exchange::start(worker, decision, metrics, self.serving(), signed.since),
         };
-        let rule = &route.upstream;
+        let rule = &route.access.rule;
         self.name_model(rule.model_field.as_deref(), arm.model.as_deref(), source);
         let outgoing = Outgoing {
             request: self.request,
@@ -379,6 +388,7 @@ impl<'a> Matched<'a> {
             forwarding: worker.shared.settings.forwarding,
             sequence: decision.sequence,
             identity: self.serving().experiment.label.is_some(),
+            is_whole: self.body.is_some(),
             websocket: !client.is_stream() && self.request.wants_websocket(),
             deadline: rule
                 .deadline_header
@@ -388,8 +398,8 @@ impl<'a> Matched<'a> {
         };
         let forward = Forward {
             worker,
-            route,
-            arm,
+            access: &route.access,
+            target: &arm.target,
             outgoing: &outgoing,
             start: decision.sequence.counter,
             is_last_resort: decision.reason == Reason::Fallback,
@@ -410,7 +420,7 @@ impl<'a> Matched<'a> {
         match outcome {
             Ok(connection) => Ok(connection.map(|connection| Switched {
                 connection,
-                exchange: served.exchange,
+                exchange: Some(served.exchange),
                 idle_timeout: rule.idle_timeout,
             })),
             Err(failure) => {
@@ -445,9 +455,7 @@ impl<'a> Matched<'a> {
         let arm = &experiment.arms[signed.arm].name;
         if error == ForwardError::Gone {
             tracing::debug!(experiment = %experiment.name, %arm, "the client has left");
-            client.abort();
-            client.close_after();
-            client.has_begun = true;
+            client.leave();
             return Ok(None);
         }
         tracing::warn!(experiment = %experiment.name, %arm, %error, "no answer for the client");

@@ -72,6 +72,8 @@ pub struct Outgoing<'a> {
     pub identity: bool,
     /// Whether it goes on as a WebSocket.
     pub websocket: bool,
+    /// Whether its body was read whole before it is sent, so that nobody waits for `100 Continue` any more.
+    pub is_whole: bool,
     /// The header that tells the time left, and that time in milliseconds.
     pub deadline: Option<(&'a str, u64)>,
     /// In a copy: the arm that shadows.
@@ -87,6 +89,11 @@ impl Outgoing<'_> {
             HostRule::Endpoint => endpoint.as_bytes(),
             HostRule::Fixed(host) => host.as_bytes(),
         }
+    }
+
+    /// Whether the client waits for `100 Continue`, and has not been told yet.
+    pub fn awaits_leave(&self) -> bool {
+        !self.is_whole && self.request.expects_continue()
     }
 
     /// Writes the target that the endpoint sees: path and query, the path rewritten by the rule.
@@ -141,8 +148,7 @@ impl Outgoing<'_> {
                 | Known::Te
                 | Known::Own => false,
                 Known::AcceptEncoding => !self.identity,
-                // A copy is whole when it is sent.
-                Known::Expect => self.shadow.is_none(),
+                Known::Expect => !self.is_whole,
                 Known::Forwarded => !(tells_forwarded || replaced),
                 Known::ForwardedFor => !(tells_x || replaced),
                 Known::ForwardedHost | Known::ForwardedProto => !replaced,
@@ -405,6 +411,7 @@ mod tests {
             sequence: SEQUENCE,
             identity: false,
             websocket: false,
+            is_whole: false,
             deadline: None,
             shadow: None,
         };

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::body::Source;
 use super::client::Client;
+use super::grpc::GrpcStatus;
 use super::headers::{Head, Origin, Outgoing};
 use super::router::Route;
 use super::timer::{TICK, Timers};
@@ -54,10 +55,10 @@ pub fn run(shared: Arc<Shared>, availability: &Availability) -> std::io::Result<
             let routes = published.router.routes.iter();
             for (index, (route, serving)) in routes.zip(&published.experiments).enumerate() {
                 tell(route, serving, availability, prober.timers.now());
-                let Some(rule) = &route.upstream.health else {
+                let Some(rule) = &route.access.rule.health else {
                     continue;
                 };
-                for state in route.arms.iter().flat_map(|arm| &arm.endpoints) {
+                for state in route.arms.iter().flat_map(|arm| &arm.target.endpoints) {
                     if is_due(state, rule, prober.timers.now()) {
                         let (prober, published) = (Rc::clone(&prober), Arc::clone(&published));
                         let state = Arc::clone(state);
@@ -75,14 +76,17 @@ pub fn run(shared: Arc<Shared>, availability: &Availability) -> std::io::Result<
 
 /// Tells the learner of arms whose reach has changed.
 fn tell(route: &Route, serving: &Serving, availability: &Availability, now: u64) {
-    if !route.is_degraded.swap(false, Ordering::AcqRel) {
+    if !route.access.is_degraded.swap(false, Ordering::AcqRel) {
         return;
     }
     let arms = route.arms.iter().zip(&serving.experiment.arms);
-    let states = arms.map(|(route, arm)| (arm.id, route.is_available(now), &route.load.reach));
+    let states = arms.map(|(route, arm)| {
+        let target = &route.target;
+        (arm.id, target.is_available(now), &target.load.reach)
+    });
     let states: Vec<_> = states.collect();
     if states.iter().any(|(_, available, _)| !available) {
-        route.is_degraded.store(true, Ordering::Release);
+        route.access.is_degraded.store(true, Ordering::Release);
     }
     let news = states
         .iter()
@@ -112,7 +116,7 @@ struct Prober {
 
 impl Prober {
     async fn probe(&self, state: &EndpointState, route: &Route) {
-        let Some(rule) = &route.upstream.health else {
+        let Some(rule) = &route.access.rule.health else {
             return;
         };
         let asked = self.ask(state, rule);
@@ -122,7 +126,7 @@ impl Prober {
         let changed = state.standing.probed(passed, self.timers.now(), rule);
         if let Some(healthy) = changed {
             tracing::warn!(endpoint = %state.authority, healthy, "an endpoint's probes");
-            route.is_degraded.store(true, Ordering::Release);
+            route.access.is_degraded.store(true, Ordering::Release);
         }
     }
 
@@ -156,6 +160,7 @@ impl Prober {
             },
             identity: false,
             websocket: false,
+            is_whole: true,
             deadline: None,
             shadow: None,
         };
@@ -257,7 +262,7 @@ impl Observer for Answer {
         true
     }
 
-    fn ended(&mut self) {}
+    fn ended(&mut self, _: Option<GrpcStatus>) {}
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Not here: what to draw (that is [`crate::engine`]), what a reward is worth (that is [`crate::ledger`]), and everything that
 //! only people look at (that is [`crate::admin`]).
 
+pub mod access;
 pub mod api;
 pub mod body;
 pub mod channel;
@@ -13,10 +14,12 @@ pub mod draw;
 pub mod endpoint;
 pub mod exchange;
 pub mod forward;
+pub mod grpc;
 pub mod handle;
 pub mod headers;
 pub mod health;
 pub mod held;
+pub mod pass_through;
 pub mod problem;
 pub mod router;
 pub mod shadow;

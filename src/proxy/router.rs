@@ -6,17 +6,15 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use metrics::{Counter, Histogram};
 
+use super::access::{Access, Target};
 use super::client::field;
-use super::endpoint::{Budget, Ejections};
 use super::headers;
 use super::shadow::RouteShadow;
 use super::tls;
-use super::upstream::{ArmLoad, EndpointState, Endpoints};
-use crate::experiment::upstream::{HostRule, PathRewrite, UpstreamRule};
+use super::upstream::Endpoints;
 use crate::experiment::{Experiment, PathRule};
 use crate::http1::head::Request;
 use crate::telemetry::metrics::{ArmMetrics, Metrics};
@@ -73,43 +71,22 @@ pub struct Route {
     /// Seconds that the proxy itself takes.
     pub overhead: Histogram,
     /// How endpoints are reached.
-    pub upstream: UpstreamRule,
-    /// Retries that are allowed.
-    pub budget: Budget,
-    /// Whether some arm may have no available endpoint, so that a draw has to look.
-    pub is_degraded: AtomicBool,
+    pub access: Access,
 }
 
 /// What a request to one arm needs.
 #[derive(Debug)]
 pub struct RouteArm {
-    /// The arm's replicas.
-    pub endpoints: Vec<Arc<EndpointState>>,
+    /// Where its requests go.
+    pub target: Target,
     /// Its handles.
-    pub metrics: ArmMetrics,
+    pub metrics: Arc<ArmMetrics>,
     /// What a response says of the decision for it beside the id and the reason: the experiment, the arm, the policy file's version.
     pub fields: [(&'static [u8], String); 3],
     /// The same as lines of HTTP/1.1.
     pub lines: Box<[u8]>,
-    /// Which `Host` its endpoints see.
-    pub host: HostRule,
-    /// What becomes of the path.
-    pub path: Option<PathRewrite>,
-    /// What takes the place of the text at [`UpstreamRule::model_field`].
+    /// What takes the place of the text at [`UpstreamRule::model_field`](crate::experiment::upstream::UpstreamRule::model_field).
     pub model: Option<String>,
-    /// What outlives reloads of it.
-    pub load: Arc<ArmLoad>,
-    /// Places of its endpoints that may be ejected.
-    pub ejections: Ejections,
-}
-
-impl RouteArm {
-    /// Whether one of its endpoints may get requests.
-    pub fn is_available(&self, now: u64) -> bool {
-        self.endpoints
-            .iter()
-            .any(|state| state.standing.is_available(now))
-    }
 }
 
 impl Router {
@@ -169,9 +146,9 @@ impl Route {
         let matcher = &experiment.matcher;
         let name = [("experiment", experiment.name.as_str())];
         let arms = experiment.arms.iter().map(|arm| {
-            let tls = &experiment.upstream.tls;
-            let states = arm.endpoints.iter();
-            let states = states.map(|endpoint| endpoints.state(endpoint, arm.protocol, tls));
+            let way = (arm.host.clone(), arm.path.clone(), arm.protocol);
+            let load = endpoints.arm(experiment.id, arm.id);
+            let rule = &experiment.upstream;
             let fields = [
                 (headers::EXPERIMENT, experiment.name.to_string()),
                 (headers::ARM, arm.name.to_string()),
@@ -182,15 +159,11 @@ impl Route {
                 field(&mut lines, name, value.as_bytes());
             }
             Ok(RouteArm {
-                endpoints: states.collect::<Result<_, _>>()?,
-                metrics: metrics.arm(&experiment.name, &arm.name),
+                target: Target::new(endpoints, &arm.endpoints, way, rule, load)?,
+                metrics: Arc::new(metrics.arm(&experiment.name, &arm.name)),
                 fields,
                 lines: lines.into(),
-                host: arm.host.clone(),
-                path: arm.path.clone(),
                 model: arm.model.clone(),
-                load: endpoints.arm(experiment.id, arm.id),
-                ejections: Ejections::new(arm.endpoints.len(), &experiment.upstream.ejection),
             })
         });
         Ok(Self {
@@ -208,10 +181,7 @@ impl Route {
             }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
-            budget: Budget::new(&experiment.upstream.retry),
-            // Endpoints may be known from before.
-            is_degraded: AtomicBool::new(true),
-            upstream: experiment.upstream.clone(),
+            access: Access::new(experiment.upstream.clone()),
         })
     }
 

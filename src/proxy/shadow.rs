@@ -18,8 +18,9 @@ use super::body::Source;
 use super::client::Client;
 use super::exchange::is_failure;
 use super::forward::opening;
+use super::grpc::GrpcStatus;
 use super::headers::{Head, Outgoing};
-use super::router::{Route, RouteArm, Router};
+use super::router::{Route, Router};
 use super::upstream::relay::{Observer, Parties, Relay, Relayed};
 use super::upstream::{Link, choose};
 use super::worker::{Peer, Worker};
@@ -254,6 +255,7 @@ impl Copying {
 #[derive(Debug)]
 struct Answer {
     status: Option<u16>,
+    call: Option<GrpcStatus>,
     /// The response as far as a prediction is looked for in it.
     body: Vec<u8>,
     limit: usize,
@@ -278,7 +280,9 @@ impl Observer for Answer {
         !self.is_too_long
     }
 
-    fn ended(&mut self) {}
+    fn ended(&mut self, call: Option<GrpcStatus>) {
+        self.call = call;
+    }
 }
 
 impl Shadowing {
@@ -300,6 +304,7 @@ impl Shadowing {
         let stopwatch = Stopwatch::start();
         let mut answer = Answer {
             status: None,
+            call: None,
             body: Vec::new(),
             limit: self.worker.shared.settings.limits.label_response,
             is_too_long: false,
@@ -307,7 +312,8 @@ impl Shadowing {
         let whole = self.exchange(arm, body, &mut answer);
         let whole = tokio::time::timeout(shadow.timeout, whole).await;
         let latency_micros = stopwatch.elapsed().as_micros() as u64;
-        let answered = whole == Ok(true) && !answer.status.is_none_or(is_failure);
+        let fails = |status| is_failure(status, answer.call);
+        let answered = whole == Ok(true) && !answer.status.is_none_or(fails);
         let (ending, counter) = if answered {
             (Ending::Answered, &arm.metrics.answered)
         } else {
@@ -333,13 +339,13 @@ impl Shadowing {
     /// Sends a copy and reads the response. Whether that went well.
     async fn exchange(&self, arm: &ShadowArm, body: Bytes, answer: &mut Answer) -> bool {
         let (worker, route) = (&self.worker, self.route());
-        let route_arm: &RouteArm = &route.arms[arm.index];
+        let target = &route.arms[arm.index].target;
         let start = self.decision.sequence.counter;
-        let at = (worker.timers.now(), route.upstream.slow_start);
-        let Some(in_flight) = choose(&route_arm.endpoints, start, at, false) else {
+        let at = (worker.timers.now(), route.access.rule.slow_start);
+        let Some(in_flight) = choose(&target.endpoints, start, at, false) else {
             return false;
         };
-        let opening = opening(worker, route);
+        let opening = opening(worker, &route.access.rule);
         let Ok(mut link) = worker.shadows.acquire(in_flight.state, opening).await else {
             return false;
         };
@@ -350,10 +356,17 @@ impl Shadowing {
             sequence: self.decision.sequence,
             identity: self.experiment().label.is_some(),
             websocket: false,
+            is_whole: true,
             deadline: None,
             shadow: Some(&arm.name),
         };
-        let relay = Relay::new(worker, route, route_arm, in_flight.state, &outgoing);
+        let relay = Relay::new(
+            worker,
+            &route.access.rule,
+            target,
+            in_flight.state,
+            &outgoing,
+        );
         let mut source = Source::memory(body);
         let parties = Parties {
             source: &mut source,
@@ -365,7 +378,7 @@ impl Shadowing {
             .run(&mut link, parties, &mut Response::default())
             .await;
         match (relayed, link) {
-            (Ok(Relayed::Whole { reusable: true }), Link::Wire(connection)) => {
+            (Ok(Relayed::Whole { reusable: true, .. }), Link::Wire(connection)) => {
                 worker
                     .shadows
                     .give_back(in_flight.state, connection, opening.idle);

@@ -4,6 +4,7 @@ use http::HeaderValue;
 
 use super::client::field;
 use super::exchange::Exchange;
+use super::grpc::GrpcStatus;
 use super::headers::{self, Head};
 use super::router::Route;
 use super::upstream::relay::Observer;
@@ -11,7 +12,7 @@ use super::worker::Worker;
 use crate::clock::Stopwatch;
 use crate::decision_id::DecisionId;
 use crate::experiment::Experiment;
-use crate::experiment::decision::{Decision, Ending, Reason};
+use crate::experiment::decision::{Decision, Reason};
 
 /// A decision that the client is told of.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Observer for Served<'_> {
         true
     }
 
-    fn ended(&mut self) {
-        self.exchange.finish(Ending::Answered);
+    fn ended(&mut self, call: Option<GrpcStatus>) {
+        self.exchange.ended(call);
     }
 }

@@ -29,6 +29,18 @@ impl Stream {
         }
     }
 
+    /// Whether something of the peer's waits above the socket: bytes that TLS decrypted together with what was read, or its goodbye.
+    pub fn has_more(&mut self) -> bool {
+        let state = match self {
+            Self::Tcp(_) => return false,
+            Self::Client(stream) => stream.get_mut().1.process_new_packets(),
+            Self::Endpoint(stream) => stream.get_mut().1.process_new_packets(),
+        };
+        state.map_or(true, |state| {
+            state.plaintext_bytes_to_read() > 0 || state.peer_has_closed()
+        })
+    }
+
     /// Whether what was written waits for a flush.
     fn is_buffered(&self) -> bool {
         !matches!(self, Self::Tcp(_))

@@ -182,18 +182,6 @@ fn convert(
         match name {
             b"host" if head.host() == Some(value) => {}
             b"cookie" => {
-                if head.fields.len() > limits.headers {
-                    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                    let detail = "there are too many fields";
-                    return Err(Problem::new(
-                        status,
-                        "Request header fields too large",
-                        detail,
-                    ));
-                }
-                if head.fields.of(Known::ContentLength).count() > 1 {
-                    return Err(bad("content-length must be one decimal number"));
-                }
                 if !cookies.is_empty() {
                     cookies.extend_from_slice(b"; ");
                 }

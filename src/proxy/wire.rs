@@ -257,6 +257,9 @@ impl Wire {
 
     /// Whether the peer of an idle connection has neither sent anything nor left, as far as the runtime knows.
     pub fn is_quiet(&self) -> bool {
+        if self.stream.borrow_mut().has_more() {
+            return false;
+        }
         let mut byte = [0];
         match &*self.stream.borrow() {
             Stream::Tcp(stream) => matches!(

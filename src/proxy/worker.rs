@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::connection::serve;
 use super::headers::Origin;
+use super::pass_through::PassThrough;
 use super::problem::Problem;
 use super::router::Router;
 use super::timer::Timers;
@@ -90,6 +91,8 @@ pub struct Shared {
     pub buffered: AtomicUsize,
     /// TLS to clients, if the listener speaks it.
     pub tls: Option<Arc<ServerTls>>,
+    /// Where requests go that match no experiment; `None`: they are not found.
+    pub default: Option<PassThrough>,
     /// When time-outs began to be counted.
     pub started: Stopwatch,
     /// The phase, watched by every connection.

@@ -30,6 +30,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "pointsman_requests_total",
         "Requests that were forwarded to an arm, by the status the client got.",
     ),
+    (
+        "pointsman_failures_total",
+        "Exchanges that count as the arm's failure: no whole answer, or one (of a gRPC call too) that says that the server is at fault.",
+    ),
     ("pointsman_decisions_total", "Decisions by reason."),
     (
         "pointsman_rewards_total",
@@ -58,6 +62,10 @@ const COUNTERS: &[(&str, &str)] = &[
     (
         "pointsman_unmatched_total",
         "Requests that belong to no experiment.",
+    ),
+    (
+        "pointsman_passed_through_total",
+        "Requests that belong to no experiment and went to the default upstream, by the class of the status the client got.",
     ),
     ("pointsman_config_reloads_total", "Reloads by outcome."),
     (
@@ -246,6 +254,7 @@ impl Metrics {
                 &[labels[0], labels[1], ("code", "200")],
             ),
             requests_other: RwLock::default(),
+            failures: self.counter("pointsman_failures_total", &labels),
             duration: self.histogram("pointsman_upstream_request_duration_seconds", &labels),
             posterior_mean: self.gauge("pointsman_arm_posterior_mean", &labels),
             reward_sum: self.gauge("pointsman_reward_sum", &labels),
@@ -314,6 +323,8 @@ pub struct ArmMetrics {
     requests_ok: Counter,
     /// Codes other than 200, as they turn up; at most one entry a status code.
     requests_other: RwLock<Vec<(u16, Counter)>>,
+    /// Exchanges that failed.
+    pub failures: Counter,
     /// Seconds from forwarding to the response's end.
     pub duration: Histogram,
     /// Belief about the mean.

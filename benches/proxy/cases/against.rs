@@ -3,10 +3,9 @@
 
 use clap::Args;
 
-use super::check;
-use crate::bench::{Upstream, load, plan};
+use super::{check, in_front};
+use crate::bench::{load, plan};
 use crate::figures::{interval, median};
-use crate::install;
 use crate::peers::{Kind, Peer, Start};
 use crate::plan::{Load, Mode, Outcome};
 use crate::report::{Cell, Report};
@@ -63,17 +62,7 @@ impl Bursts {
 }
 
 pub(crate) fn measure(start: &Start, what: Load, arguments: &Against) -> anyhow::Result<Report> {
-    let mut kinds = vec![Kind::Nginx, Kind::Pointsman];
-    kinds.extend(&arguments.peer);
-    kinds.dedup();
-    if arguments.install {
-        install::peers(&kinds)?;
-    }
-    let upstream = Upstream::start(&start.cores)?;
-    let peers = kinds
-        .iter()
-        .map(|kind| Peer::start(*kind, start, upstream.addresses))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (_upstream, peers) = in_front(start, &arguments.peer, arguments.install)?;
     let mut report = Report::new(
         title(what),
         &[

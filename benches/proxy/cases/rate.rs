@@ -3,11 +3,10 @@
 
 use clap::Args;
 
-use super::check;
-use crate::bench::{Upstream, load, plan};
+use super::{check, in_front};
+use crate::bench::{load, plan};
 use crate::figures::median;
-use crate::install;
-use crate::peers::{Kind, Peer, Start};
+use crate::peers::{Kind, Start};
 use crate::plan::{Load, Mode, Outcome, Plan};
 use crate::report::{Cell, Report};
 
@@ -49,16 +48,7 @@ impl Rate {
 }
 
 pub(crate) fn measure(start: &Start, what: Load, arguments: &Rate) -> anyhow::Result<Report> {
-    let mut kinds = vec![Kind::Nginx, Kind::Pointsman];
-    kinds.extend(&arguments.peer);
-    if arguments.install {
-        install::peers(&kinds)?;
-    }
-    let upstream = Upstream::start(&start.cores)?;
-    let peers = kinds
-        .iter()
-        .map(|kind| Peer::start(*kind, start, upstream.addresses))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let (upstream, peers) = in_front(start, &arguments.peer, arguments.install)?;
     let mut places = vec![("none", upstream.addresses[0], vec![upstream.running.id()])];
     places.extend(
         peers

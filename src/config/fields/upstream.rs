@@ -127,7 +127,7 @@ const RETRY: &[Field] = &[
         "idempotent",
         Kind::Boolean,
         "false",
-        "false: only GET, HEAD, OPTIONS, TRACE, PUT and DELETE are sent twice, and others while nothing has reached the endpoint. true: every request may be, because sending it twice does no harm.",
+        "false: only GET, HEAD, OPTIONS, TRACE, PUT and DELETE are sent twice, and others while nothing has reached the endpoint, or it says that it has processed nothing (a stream that it refuses, or leaves behind with its connection). true: every request may be, because sending it twice does no harm.",
     ),
     optional(
         "statuses",

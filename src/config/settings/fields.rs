@@ -315,12 +315,50 @@ const TAKE_OVER: &[Field] = &[Field {
     doc: "The Unix socket on which a running process hands its listeners to a successor that is started with --take-over.",
 }];
 
-const DEFAULT: &[Field] = &[field(
-    "upstream",
-    Kind::Text,
-    "\"\"",
-    "Where requests that match no experiment will go: http://HOST:PORT or https://HOST:PORT. This release does not pass them through yet: it refuses to serve with this set, and answers them 404.",
-)];
+const DEFAULT: &[Field] = &[
+    field(
+        "upstream",
+        Kind::Text,
+        "\"\"",
+        "Where requests go that match no experiment: http://HOST:PORT or https://HOST:PORT. They are passed through without a decision. Reserved paths never are. Empty: they are answered 404.",
+    ),
+    field(
+        "protocol",
+        Kind::Choice(&["auto", "http1", "http2"]),
+        "\"auto\"",
+        "What is spoken with it. \"auto\": with https:// what ALPN agrees on, with http:// HTTP/1.1. \"http2\" with http:// starts with HTTP/2 at once (prior knowledge).",
+    ),
+    field(
+        "host",
+        Kind::Choice(&["keep", "endpoint"]),
+        "\"keep\"",
+        "The host that it sees. \"keep\": the client's. \"endpoint\": its own.",
+    ),
+    field(
+        "connect_timeout",
+        Kind::Duration { zero: false },
+        "\"1s\"",
+        "Time to connect to it, the handshake of TLS included; 502 after that.",
+    ),
+    field(
+        "response_timeout",
+        Kind::Duration { zero: false },
+        "\"60s\"",
+        "Time from the end of the request to the head of its response; 504 after that.",
+    ),
+    field(
+        "idle_timeout",
+        Kind::Duration { zero: false },
+        "\"60s\"",
+        "Longest silence within its response.",
+    ),
+    field(
+        "ca_file",
+        Kind::Text,
+        "\"\"",
+        "PEM file of the authorities that its certificate is verified by, with https://. Empty: those of the machine.",
+    ),
+];
 
 const RELOAD: &[Field] = &[field(
     "poll",

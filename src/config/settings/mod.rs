@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::fold;
 use crate::experiment::Endpoint;
+use crate::experiment::upstream::UpstreamRule;
 use crate::journal::Durability;
 
 pub use fields::FIELDS;
@@ -28,8 +29,8 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// `[forwarding]`
     pub forwarding: Forwarding,
-    /// `[default] upstream`: where requests go that match nothing.
-    pub default_upstream: Option<Endpoint>,
+    /// `[default]`, if it has an `upstream`.
+    pub default_upstream: Option<DefaultUpstream>,
     /// `[limits]`
     pub limits: Limits,
     /// `[reload]`
@@ -121,6 +122,15 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// With `client_ca`: whether a client must have a certificate.
     pub client_required: bool,
+}
+
+/// Where requests go that match no experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DefaultUpstream {
+    /// The one endpoint.
+    pub endpoint: Endpoint,
+    /// How it is reached.
+    pub rule: UpstreamRule,
 }
 
 /// What endpoints are told of the client.

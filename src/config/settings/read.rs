@@ -1,5 +1,7 @@
 //! From text, environment and flags to checked settings.
 
+mod upstream;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -8,7 +10,6 @@ use super::{
     Settings, Shutdown, TakeOver, Tls, Workers,
 };
 use crate::document::{Default, Document, Kind, Problem, Problems, Section};
-use crate::experiment::Endpoint;
 use crate::journal::Durability;
 
 /// A year: a longer time is a slip, and clocks need not bear it.
@@ -363,16 +364,6 @@ impl<'d> Reading<'d> {
         Some(Forwarding { mode, style, via })
     }
 
-    fn default_upstream(&self) -> Option<Endpoint> {
-        let layer = self.layer("default", "upstream")?;
-        let text = layer.string("upstream").filter(|text| !text.is_empty())?;
-        Endpoint::parse(text)
-            .map_err(|help| {
-                layer.reject("upstream", format!("`{text}` is not an endpoint"), help);
-            })
-            .ok()
-    }
-
     fn take_over(&self) -> TakeOver {
         let socket = self.file("take_over", "socket");
         if let (Some(path), Some(layer)) = (&socket, self.layer("take_over", "socket"))
@@ -404,10 +395,10 @@ impl<'d> Reading<'d> {
         }
     }
 
-    /// A time of `[limits]`, at most a year.
-    fn limit(&self, key: &str) -> Option<u64> {
-        let time = self.duration("limits", key)?;
-        if let Some(layer) = self.layer("limits", key).filter(|_| time > MAX_TIME) {
+    /// A time, at most a year.
+    fn time(&self, section: &str, key: &str) -> Option<u64> {
+        let time = self.duration(section, key)?;
+        if let Some(layer) = self.layer(section, key).filter(|_| time > MAX_TIME) {
             layer.reject(
                 key,
                 format!("`{key}` is longer than a year"),
@@ -420,7 +411,7 @@ impl<'d> Reading<'d> {
     fn limits(&self) -> Option<Limits> {
         self.check_buffers();
         let count = |key| self.count("limits", key);
-        let duration = |key| self.limit(key);
+        let duration = |key| self.time("limits", key);
         Some(Limits {
             policy_file: count("policy_file")?,
             policy_files: count("policy_files")?,

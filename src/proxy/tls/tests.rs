@@ -1,5 +1,7 @@
 //! Handshakes over loopback, with certificates made on the spot.
 
+mod quiet;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! [`relay`] carries one request and its response over a connection. Not here: which endpoint, and whether a request is tried
 //! again ([`super::forward`]).
 
+mod over_http2;
 pub mod relay;
 
 use std::cell::RefCell;
@@ -203,38 +204,44 @@ pub fn choose(
     })
 }
 
-/// Why an arm did not answer.
+/// Why an arm, or the default upstream, did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {
     /// It has no endpoint that could be tried.
-    #[error("the arm has no endpoint that is available")]
+    #[error("there is no endpoint that is available")]
     Unavailable,
     /// It has as much to do as it may.
-    #[error("the arm has as many requests in flight as it may")]
+    #[error("as many requests are in flight to these endpoints as may be")]
     Overloaded,
     /// No connection: nothing was sent.
-    #[error("could not connect to the arm")]
+    #[error("could not connect to an endpoint")]
     Connect,
     /// No connection in time: nothing was sent.
-    #[error("could not connect to the arm in time")]
+    #[error("could not connect to an endpoint in time")]
     ConnectTimeout,
     /// No response head in time.
-    #[error("the arm did not answer in time")]
+    #[error("the endpoint did not answer in time")]
     ResponseTimeout,
     /// The whole exchange took too long.
-    #[error("the exchange with the arm took too long")]
+    #[error("the exchange with the endpoint took too long")]
     TotalTimeout,
     /// The connection ended before a byte of the response.
-    #[error("the arm closed the connection without an answer")]
+    #[error("the endpoint closed the connection without an answer")]
     Closed,
     /// A connection that had been idle ended in place of an answer: most likely the endpoint had closed it before it saw the request.
-    #[error("the arm closed an idle connection as it was used")]
+    #[error("the endpoint closed an idle connection as it was used")]
     Stale,
+    /// The endpoint turned the request away, and says that it has not processed it.
+    #[error("the endpoint refused the request")]
+    Refused,
+    /// Like [`Self::Refused`], because the connection, which had served before, ends: nothing but its age is to blame.
+    #[error("the endpoint was ending the connection")]
+    Leaving,
     /// The connection broke, or what came was no HTTP response.
-    #[error("the arm's response was cut or malformed")]
+    #[error("the endpoint's response was cut or malformed")]
     Broken,
     /// A status after which the request is tried again.
-    #[error("the arm answered {0}")]
+    #[error("the endpoint answered {0}")]
     Status(u16),
     /// The client's body broke off: not the arm's fault.
     #[error("the request's body was malformed or cut short")]
@@ -253,12 +260,22 @@ impl ForwardError {
         matches!(self, Self::Client | Self::ClientTimeout | Self::Gone)
     }
 
-    /// Whether nothing can have reached the endpoint.
+    /// Whether the endpoint can have made nothing of the request: nothing has reached it, or it says so.
     pub fn sent_nothing(self) -> bool {
         matches!(
             self,
-            Self::Unavailable | Self::Overloaded | Self::Connect | Self::ConnectTimeout
+            Self::Unavailable
+                | Self::Overloaded
+                | Self::Connect
+                | Self::ConnectTimeout
+                | Self::Refused
+                | Self::Leaving
         )
+    }
+
+    /// Whether it says that a connection was too old, and nothing about the endpoint.
+    pub fn is_stale(self) -> bool {
+        matches!(self, Self::Stale | Self::Leaving)
     }
 }
 
@@ -284,8 +301,18 @@ pub struct Connection {
 pub enum Link {
     /// One exchange at a time.
     Wire(Box<Connection>),
-    /// A stream of an HTTP/2 connection.
-    Stream(SendRequest<ChannelBody>),
+    /// A stream of an HTTP/2 connection, and whether that has served a request before.
+    Stream(SendRequest<ChannelBody>, bool),
+}
+
+impl Link {
+    /// Whether the connection has served a request before.
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Self::Wire(connection) => connection.is_reused,
+            Self::Stream(_, is_reused) => *is_reused,
+        }
+    }
 }
 
 /// How connections are opened and kept.
@@ -351,7 +378,7 @@ impl Pool {
                 tracing::debug!(endpoint = %state.authority, %error, "could not connect");
                 ForwardError::Connect
             })?;
-        if let Link::Stream(sender) = &link {
+        if let Link::Stream(sender, _) = &link {
             let mut kept = self.kept.borrow_mut();
             place(&mut kept, state.index).stream = Some(sender.clone());
         }
@@ -363,7 +390,7 @@ impl Pool {
         let kept = kept.get_mut(index)?;
         if let Some(sender) = &kept.stream {
             if !sender.is_closed() {
-                return Some(Link::Stream(sender.clone()));
+                return Some(Link::Stream(sender.clone(), true));
             }
             kept.stream = None;
         }
@@ -396,7 +423,8 @@ impl Pool {
             }
         };
         if is_http2 {
-            return self.handshake(stream).await.map(Link::Stream);
+            let sender = self.handshake(stream).await?;
+            return Ok(Link::Stream(sender, false));
         }
         Ok(Link::Wire(Box::new(Connection {
             wire: Wire::new(stream, &self.timers),
@@ -443,6 +471,13 @@ impl Pool {
         let idle = &mut place(&mut kept, state.index).idle;
         if idle.len() < limit {
             idle.push(connection);
+        }
+    }
+
+    /// Lets go of the HTTP/2 connection to an endpoint that is ending it.
+    pub fn leave(&self, state: &EndpointState) {
+        if let Some(kept) = self.kept.borrow_mut().get_mut(state.index) {
+            kept.stream = None;
         }
     }
 

@@ -2,9 +2,7 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::time::Duration;
 
-use http::uri::{PathAndQuery, Uri};
 use hyper::client::conn::http2::SendRequest;
 
 use super::{Connection, ForwardError, Link};
@@ -13,8 +11,9 @@ use crate::http1::field::Known;
 use crate::http1::head::{Limits, Response};
 use crate::http1::tokens::{decimal, push_decimal};
 use crate::proxy::body::{Piece, Source, SourceError};
-use crate::proxy::channel::{Channel, ChannelBody, channel};
-use crate::proxy::client::{Client, Form, Status, append, field, write_piece};
+use crate::proxy::channel::{Channel, ChannelBody};
+use crate::proxy::client::{Client, Form, Status, field, write_piece};
+use crate::proxy::grpc::GrpcStatus;
 use crate::proxy::headers::{Head, Outgoing, Passing};
 use crate::proxy::shadow::Copying;
 use crate::proxy::timer::Timers;
@@ -68,8 +67,8 @@ pub trait Observer: Head {
     /// A piece of its body passes. Whether more is wanted.
     fn passes(&mut self, data: &[u8]) -> bool;
 
-    /// It has ended well. Said before the client can see the last byte, so that a label cannot overtake it.
-    fn ended(&mut self);
+    /// It has ended well; of a gRPC call it says how that went. Said before the client can see the last byte, so that a label cannot overtake it.
+    fn ended(&mut self, call: Option<GrpcStatus>);
 }
 
 /// How an exchange ended well.
@@ -79,6 +78,8 @@ pub enum Relayed {
     Whole {
         /// Both messages ended and nobody wants to close.
         reusable: bool,
+        /// How the gRPC call went that it answers.
+        call: Option<GrpcStatus>,
     },
     /// The connection goes on as a WebSocket.
     Switched,
@@ -114,7 +115,7 @@ impl Sink<'_> {
 
 /// How far the request has come.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// When its last byte was written, in milliseconds of the worker.
     ended: Cell<Option<u64>>,
     /// When the endpoint was found to take no more of it.
@@ -150,10 +151,12 @@ pub struct Parties<'p, 's, 'c, O> {
 /// Where the response comes from.
 enum Down<'l> {
     Wire(&'l Wire, &'l mut Buffer),
-    Stream(
-        &'l mut SendRequest<ChannelBody>,
-        Box<http::Request<ChannelBody>>,
-    ),
+    Stream {
+        sender: &'l mut SendRequest<ChannelBody>,
+        request: Box<http::Request<ChannelBody>>,
+        /// Whether the client is to be told to go on: an endpoint of HTTP/2 is not asked.
+        is_awaited: bool,
+    },
 }
 
 impl Relay<'_> {
@@ -182,12 +185,14 @@ impl Relay<'_> {
                 let form = self.wire_head(source, out);
                 (Sink::Wire { wire, out, form }, Down::Wire(wire, buffer))
             }
-            Link::Stream(sender) => {
+            Link::Stream(sender, _) => {
                 let (request, channel) = self.stream_head(source)?;
-                (
-                    Sink::Stream(channel),
-                    Down::Stream(sender, Box::new(request)),
-                )
+                let down = Down::Stream {
+                    sender,
+                    request: Box::new(request),
+                    is_awaited: !source.is_at_hand() && self.outgoing.awaits_leave(),
+                };
+                (Sink::Stream(channel), down)
             }
         };
         let progress = Progress::default();
@@ -213,8 +218,9 @@ impl Relay<'_> {
             Err(ForwardError::Closed | ForwardError::Broken) if progress.unsent.get() => {
                 Err(ForwardError::Connect)
             }
-            Ok(Relayed::Whole { reusable }) => Ok(Relayed::Whole {
+            Ok(Relayed::Whole { reusable, call }) => Ok(Relayed::Whole {
                 reusable: reusable && progress.ended.get().is_some(),
+                call,
             }),
             outcome => outcome,
         }
@@ -281,7 +287,7 @@ impl Relay<'_> {
         observer: &mut impl Observer,
         (progress, response): (&Progress, &mut Response),
     ) -> Result<Relayed, ForwardError> {
-        let (mut body, keeps_alive) = match down {
+        let (mut body, keeps_alive, may_be_call) = match down {
             Down::Wire(wire, buffer) => {
                 self.receive(wire, buffer, client, (progress, &mut *response))
                     .await?;
@@ -289,13 +295,21 @@ impl Relay<'_> {
                     return self.switch(client, observer, response).await;
                 }
                 let body = Source::wire(wire, buffer, response.framing, self.bounds.head.bytes);
-                (body, response.keeps_alive())
+                (body, response.keeps_alive(), false)
             }
-            Down::Stream(sender, request) => {
+            Down::Stream {
+                sender,
+                request,
+                is_awaited,
+            } => {
+                if is_awaited {
+                    go_on(client).await?;
+                }
                 let body = self
                     .receive_stream(sender, *request, (progress, &mut *response))
                     .await?;
-                (body, true)
+                // gRPC is spoken over HTTP/2 alone.
+                (body, true, true)
             }
         };
         progress.is_answered.set(true);
@@ -318,6 +332,7 @@ impl Relay<'_> {
             // Its first byte may be long in coming: a stream of events, for one.
             client.flush().await.map_err(|_| ForwardError::Gone)?;
         }
+        let mut call = None;
         loop {
             let Ok(piece) = body.next(self.bounds.idle).await else {
                 // What came is passed on; that it is not all, the client sees.
@@ -325,10 +340,16 @@ impl Relay<'_> {
                 return Err(ForwardError::Broken);
             };
             if !observer.passes(piece.data) {
-                return Ok(Relayed::Whole { reusable: false });
+                return Ok(Relayed::Whole {
+                    reusable: false,
+                    call,
+                });
             }
             if piece.ended {
-                observer.ended();
+                if may_be_call {
+                    call = GrpcStatus::of(response, &piece.trailers);
+                }
+                observer.ended(call);
             }
             client.piece(&piece).await.map_err(|_| ForwardError::Gone)?;
             if piece.ended {
@@ -338,6 +359,7 @@ impl Relay<'_> {
         let ended = body.finish();
         Ok(Relayed::Whole {
             reusable: ended && keeps_alive,
+            call,
         })
     }
 
@@ -349,9 +371,8 @@ impl Relay<'_> {
         client: &mut Client<'_>,
         (progress, response): (&Progress, &mut Response),
     ) -> Result<(), ForwardError> {
-        let request = self.outgoing.request;
-        let to_head = request.method_bytes() == b"HEAD";
-        let mut waits = request.expects_continue();
+        let to_head = self.outgoing.request.method_bytes() == b"HEAD";
+        let mut waits = self.outgoing.awaits_leave();
         let mut interim = 0;
         loop {
             if !buffer.is_empty() {
@@ -396,12 +417,7 @@ impl Relay<'_> {
                 }
                 Err(WireError::Silent) if waits => {
                     waits = false;
-                    let go_on = Status {
-                        code: 100,
-                        reason: b"Continue",
-                    };
-                    let informed = client.inform(go_on, &()).await;
-                    informed.map_err(|_| ForwardError::Gone)?;
+                    go_on(client).await?;
                 }
                 Ok(_) | Err(WireError::Silent) => {}
             }
@@ -409,7 +425,7 @@ impl Relay<'_> {
     }
 
     /// How long the arm may still take. It need not answer before the whole request is there; whether that comes is watched elsewhere.
-    fn patience_left(&self, progress: &Progress) -> Result<u64, ForwardError> {
+    pub(super) fn patience_left(&self, progress: &Progress) -> Result<u64, ForwardError> {
         let Some(ended) = progress.ended.get().or(progress.stopped.get()) else {
             return Ok(self.bounds.response);
         };
@@ -418,41 +434,6 @@ impl Relay<'_> {
             return Err(ForwardError::ResponseTimeout);
         }
         Ok(self.bounds.response - waited)
-    }
-
-    /// Sends the request's head on an HTTP/2 connection and waits for the response's.
-    async fn receive_stream(
-        &self,
-        sender: &mut SendRequest<ChannelBody>,
-        request: http::Request<ChannelBody>,
-        (progress, response): (&Progress, &mut Response),
-    ) -> Result<Source<'static>, ForwardError> {
-        sender.ready().await.map_err(|_| ForwardError::Connect)?;
-        let mut answer = pin!(sender.send_request(request));
-        let mut limit = self.bounds.response;
-        let answer = loop {
-            match tokio::time::timeout(Duration::from_millis(limit), answer.as_mut()).await {
-                Ok(Ok(answer)) => break answer,
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "an HTTP/2 stream to an endpoint ended");
-                    return Err(ForwardError::Closed);
-                }
-                Err(_) => limit = self.patience_left(progress)?,
-            }
-        };
-        let (parts, body) = answer.into_parts();
-        if !(200..=599).contains(&parts.status.as_u16()) {
-            return Err(ForwardError::Broken);
-        }
-        response.make(parts.status.as_u16());
-        for (name, value) in &parts.headers {
-            response
-                .fields
-                .push(name.as_str().as_bytes(), value.as_bytes());
-        }
-        let length = response.fields.of(Known::ContentLength).next();
-        let length = length.and_then(decimal);
-        Ok(Source::stream(body, length, None))
     }
 
     /// Passes the head on that turns the connection into a WebSocket.
@@ -500,37 +481,18 @@ impl Relay<'_> {
         out.extend_from_slice(b"\r\n");
         form
     }
-
-    /// The head for an HTTP/2 endpoint.
-    fn stream_head(
-        &self,
-        source: &Source<'_>,
-    ) -> Result<(http::Request<ChannelBody>, Channel), ForwardError> {
-        let request = self.outgoing.request;
-        let (channel, body) = channel(source.announced() == Some(0), None);
-        let mut target = Vec::new();
-        self.outgoing.target(self.path, &mut target);
-        let uri = Uri::builder()
-            .scheme(if self.is_tls { "https" } else { "http" })
-            .authority(self.outgoing.host(self.host, self.authority))
-            .path_and_query(PathAndQuery::try_from(target).map_err(|_| ForwardError::Client)?)
-            .build()
-            .map_err(|_| ForwardError::Client)?;
-        let mut head = http::Request::new(body);
-        *head.method_mut() = request.method().parse().map_err(|_| ForwardError::Client)?;
-        *head.uri_mut() = uri;
-        *head.version_mut() = http::Version::HTTP_2;
-        let headers = head.headers_mut();
-        self.outgoing
-            .fields(&mut |name, value| append(headers, name, value));
-        headers.remove(http::header::EXPECT);
-        if let Some(length @ 1..) = source.announced() {
-            headers.insert(http::header::CONTENT_LENGTH, length.into());
-        }
-        Ok((head, channel))
-    }
 }
 
 fn passing(response: &Response, upgraded: bool) -> Passing<'_> {
     Passing { response, upgraded }
+}
+
+/// Tells the client to send the body that it holds back (RFC 9110 §10.1.1).
+async fn go_on(client: &mut Client<'_>) -> Result<(), ForwardError> {
+    let status = Status {
+        code: 100,
+        reason: b"Continue",
+    };
+    let informed = client.inform(status, &()).await;
+    informed.map_err(|_| ForwardError::Gone)
 }

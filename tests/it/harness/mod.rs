@@ -1,5 +1,6 @@
 //! Whole processes over real sockets: a `pointsman` of its own for each test, with its own ports, directories and upstreams.
 
+pub mod frames;
 pub mod http;
 pub mod python;
 pub mod streams;

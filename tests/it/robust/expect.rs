@@ -4,6 +4,7 @@ use std::io::{BufReader, Read, Write};
 
 use super::{OK, one_arm, read_head};
 use crate::harness::http::Client;
+use crate::harness::streams;
 use crate::harness::upstream::Upstream;
 
 const HEAD: &[u8] =
@@ -67,13 +68,48 @@ fn it_is_given_where_the_proxy_itself_wants_the_body() {
     let mut client = proxy.client();
     client.raw(HEAD);
     go_on(&mut client);
-    assert_eq!(upstream.received()[0].body, b"hello");
+    let received = upstream.received().remove(0);
+    assert_eq!(received.body, b"hello");
+    assert_eq!(received.header("expect"), None, "nobody waits any more");
     client.raw(
         b"POST /-/rewards HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n",
     );
     assert_eq!(client.receive_head().unwrap().0, 100);
     client.raw(b"hello");
     assert_eq!(client.receive(false).unwrap().status, 400, "no JSON");
+}
+
+#[test]
+fn it_is_given_once_where_the_proxy_has_the_body_and_the_endpoint_takes_its_time() {
+    let upstream = Upstream::connections(|_, stream| {
+        let mut reader = BufReader::new(stream);
+        let head = read_head(&mut reader).unwrap();
+        assert!(!head.to_ascii_lowercase().contains("expect"), "{head}");
+        let mut body = [0; 5];
+        reader.read_exact(&mut body).unwrap();
+        // Longer than an endpoint is given to tell a client to go on.
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        reader.get_mut().write_all(OK).unwrap();
+    });
+    let proxy = one_arm("", "[unit]\njson = \"/user\"\n", &[upstream.address]);
+    let mut client = proxy.client();
+    client.raw(HEAD);
+    go_on(&mut client);
+}
+
+#[test]
+fn it_is_given_for_an_endpoint_of_http_2() {
+    let tables = "[upstream]\nprotocol = \"http2\"\nresponse_timeout = \"5s\"\n";
+    let proxy = one_arm("", tables, &[streams::upstream(streams::echo)]);
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        client.raw(HEAD);
+        assert_eq!(client.receive_head().unwrap().0, 100);
+        client.raw(b"hello");
+        let answer = client.receive(false).unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+        client = proxy.client();
+    }
 }
 
 #[test]

@@ -1,8 +1,15 @@
-//! gRPC through the proxy, with the client and the server that others wrote (`grpcio`).
+//! gRPC through the proxy, with the client and the server that others wrote (`grpcio`); and what counts as a failed call.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{endings, policy};
+use http_body_util::BodyExt;
+
+use super::{endings, one_arm, policy};
+use crate::harness::frames::{Peer, upstream};
+use crate::harness::streams::{connect, request, run, whole};
 use crate::harness::{Proxy, free_address, python};
 
 const SCRIPT: &str = r#"
@@ -149,4 +156,133 @@ fn a_real_client_and_a_real_server_do_not_notice() {
     let ended = endings(&proxy, 12);
     let aborted = ended.iter().filter(|ending| *ending == "aborted").count();
     assert_eq!(aborted, 2, "the deadline and the cancellation: {ended:?}");
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+const HTTP2: &str = "[upstream]\nprotocol = \"http2\"\n";
+
+/// An endpoint that does `answer` with each call, which has so many before it, and counts them.
+fn answering(
+    answer: impl Fn(usize, &mut Peer, u32) + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let address = upstream(move |_, peer| {
+        while let Some(stream) = peer.request() {
+            answer(counter.fetch_add(1, Ordering::Relaxed), peer, stream);
+        }
+    });
+    (address, count)
+}
+
+/// A message and trailers with this status.
+fn call(peer: &mut Peer, stream: u32, kind: (&str, &str), status: &str) {
+    peer.fields(stream, &[(":status", "200"), kind], false);
+    peer.data(stream, b"\0\0\0\0\x02ok");
+    peer.fields(
+        stream,
+        &[("grpc-status", status), ("grpc-message", "x")],
+        true,
+    );
+}
+
+/// The `grpc-status` of the answers to so many calls, wherever it is.
+fn statuses(proxy: &Proxy, count: usize) -> Vec<Option<String>> {
+    run(async {
+        let mut client = connect(proxy.proxy).await;
+        let mut statuses = Vec::new();
+        for _ in 0..count {
+            let asked = request("POST", "/v1/stars", whole(b"\0\0\0\0\0"));
+            let answer = client.send_request(asked).await.unwrap();
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.headers()["x-pointsman-arm"], "a");
+            let head = answer.headers().get("grpc-status").cloned();
+            let body = answer.into_body().collect().await.unwrap();
+            let trailer = body
+                .trailers()
+                .and_then(|map| map.get("grpc-status"))
+                .cloned();
+            let status = trailer.or(head);
+            statuses.push(status.map(|status| status.to_str().unwrap().to_owned()));
+        }
+        statuses
+    })
+}
+
+fn failures(proxy: &Proxy) -> String {
+    let text = proxy.admin().get("/metrics").unwrap().text();
+    let line = text.lines().find_map(|line| {
+        line.strip_prefix("pointsman_failures_total{experiment=\"stars\",arm=\"a\"} ")
+    });
+    line.unwrap().to_owned()
+}
+
+#[test]
+fn a_call_fails_by_its_own_status() {
+    let (address, _) = answering(|before, peer, stream| {
+        call(peer, stream, GRPC, &before.to_string());
+    });
+    let tables = format!("{HTTP2}[upstream.ejection]\nconsecutive_failures = 0\n");
+    let proxy = one_arm("", &tables, &[address]);
+    let told: Vec<_> = (0..17).map(|code| Some(code.to_string())).collect();
+    assert_eq!(statuses(&proxy, 17), told);
+    let failing = [2, 4, 12, 13, 14, 15];
+    let wanted = (0..17).map(|code| {
+        if failing.contains(&code) {
+            "failed"
+        } else {
+            "answered"
+        }
+    });
+    assert_eq!(endings(&proxy, 17), wanted.collect::<Vec<_>>());
+    assert_eq!(failures(&proxy), "6");
+}
+
+#[test]
+fn a_call_that_ends_without_a_status_has_failed_and_what_is_no_call_has_none() {
+    let (address, _) = answering(|before, peer, stream| match before {
+        0 => {
+            peer.fields(stream, &[(":status", "200"), GRPC], false);
+            peer.fields(stream, &[("x-other", "1")], true);
+        }
+        1 => peer.fields(
+            stream,
+            &[(":status", "200"), GRPC, ("grpc-status", "14")],
+            true,
+        ),
+        2 => peer.fields(
+            stream,
+            &[(":status", "200"), GRPC, ("grpc-status", "5")],
+            true,
+        ),
+        _ => call(peer, stream, ("content-type", "text/plain"), "14"),
+    });
+    let proxy = one_arm("", HTTP2, &[address]);
+    let told = [None, Some("14"), Some("5"), Some("14")];
+    assert_eq!(
+        statuses(&proxy, 4),
+        told.map(|status| status.map(str::to_owned))
+    );
+    assert_eq!(
+        endings(&proxy, 4),
+        ["failed", "failed", "answered", "answered"]
+    );
+    assert_eq!(failures(&proxy), "2");
+}
+
+#[test]
+fn an_endpoint_whose_calls_fail_is_let_rest() {
+    let (well, calls_well) = answering(|_, peer, stream| call(peer, stream, GRPC, "0"));
+    let (ill, calls_ill) = answering(|_, peer, stream| call(peer, stream, GRPC, "14"));
+    let tables = format!(
+        "{HTTP2}[upstream.ejection]\nconsecutive_failures = 2\nbase = \"1h\"\nmax = \"1h\"\n"
+    );
+    let proxy = one_arm("", &tables, &[well, ill]);
+    let failed = statuses(&proxy, 20);
+    let failed = failed
+        .iter()
+        .filter(|status| status.as_deref() == Some("14"));
+    assert_eq!(failed.count(), 2);
+    let counts = [calls_well, calls_ill].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [18, 2]);
 }

@@ -9,6 +9,8 @@ mod grpc;
 mod http2;
 mod lies;
 mod limits;
+mod pass_through;
+mod refusals;
 mod retries;
 mod streaming;
 mod timeouts;

@@ -1,6 +1,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::experiment::Endpoint;
+use crate::experiment::upstream::{HostRule, Protocol};
 
 fn over(path: &str, value: &str) -> (String, String) {
     (path.to_owned(), value.to_owned())
@@ -131,6 +133,11 @@ fn tls_forwarding_and_what_is_left_are_read() {
         via = true
         [default]
         upstream = "https://h:8443"
+        protocol = "http2"
+        host = "endpoint"
+        connect_timeout = "3s"
+        idle_timeout = "5m"
+        ca_file = "endpoint-ca.pem"
         [take_over]
         socket = "/run/pointsman.sock"
     "#;
@@ -148,10 +155,26 @@ fn tls_forwarding_and_what_is_left_are_read() {
         via: true,
     };
     assert_eq!(settings.forwarding, forwarding);
+    let default = settings.default_upstream.unwrap();
+    assert_eq!(Ok(default.endpoint), Endpoint::parse("https://h:8443"));
+    let rule = default.rule;
     assert_eq!(
-        settings.default_upstream,
-        Endpoint::parse("https://h:8443").ok()
+        (rule.protocol, rule.host),
+        (Protocol::Http2, HostRule::Endpoint)
     );
+    assert_eq!(
+        (
+            rule.connect_timeout,
+            rule.response_timeout,
+            rule.idle_timeout
+        ),
+        (3_000, 60_000, 300_000)
+    );
+    assert_eq!(
+        (rule.tls.ca_file, rule.tls.verify),
+        (Some("endpoint-ca.pem".into()), true)
+    );
+    assert!(rule.retry.statuses.is_empty());
     assert_eq!(
         settings.take_over.socket_path(&settings.data.dir),
         Path::new("/run/pointsman.sock")
@@ -191,6 +214,28 @@ fn every_wrong_value_is_told_with_what_would_be_right() {
         ("[forwarding]\nvia = \"pointsman\"", "`via` cannot be"),
         ("[default]\nupstream = \"h:1\"", "`h:1` is not an endpoint"),
         ("[default]\nupstream = \"http://h/path\"", "without a path"),
+        (
+            "[default]\nupstream = [\"http://h\"]",
+            "`upstream` cannot be",
+        ),
+        (
+            "[default]\nupstream = \"http://h\"\nca_file = \"a\"",
+            "says nothing without an https:// `upstream`",
+        ),
+        (
+            "[default]\nprotocol = \"http3\"",
+            "`protocol` cannot be \"http3\"",
+        ),
+        ("[default]\nhost = \"kept\"", "`host` cannot be \"kept\""),
+        ("[default]\nresponse_timeout = \"0s\"", "above zero"),
+        (
+            "[default]\nidle_timeout = \"366d\"",
+            "`idle_timeout` is longer than a year",
+        ),
+        (
+            "[default]\nupstreams = \"http://h\"",
+            "did you mean `upstream`",
+        ),
         (&long, "`socket` has 108 bytes"),
         (
             "[limits]\nbuffered_bytes = 1000",
