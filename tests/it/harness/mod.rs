@@ -3,6 +3,7 @@
 pub mod http;
 pub mod python;
 pub mod streams;
+pub mod tls;
 pub mod upstream;
 
 use std::fs;

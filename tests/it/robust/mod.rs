@@ -12,6 +12,7 @@ mod limits;
 mod retries;
 mod streaming;
 mod timeouts;
+mod tls;
 mod upgrade;
 
 use std::io::{BufRead, BufReader, Read, Write};
