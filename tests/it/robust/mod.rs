@@ -10,6 +10,7 @@ mod http2;
 mod lies;
 mod limits;
 mod retries;
+mod secured;
 mod streaming;
 mod timeouts;
 mod tls;
