@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{Counter, Histogram};
 
@@ -135,6 +135,13 @@ impl Router {
                 .push(Route::build(experiment, endpoints, metrics)?);
         }
         Ok(router)
+    }
+
+    /// Has every draw look which arms can be reached, until they all can. Arms of several experiments may share an endpoint.
+    pub fn look_again(&self) {
+        for route in &self.routes {
+            route.is_degraded.store(true, Ordering::Release);
+        }
     }
 
     /// The index of the experiment that this request belongs to: exact path first, then the longest prefix; among equals

@@ -6,6 +6,7 @@ mod expect;
 mod failures;
 mod forwarding;
 mod grpc;
+mod health;
 mod http2;
 mod lies;
 mod limits;
