@@ -331,8 +331,7 @@ fn what_a_client_breaks_off_ejects_nobody() {
 #[test]
 fn an_endpoint_that_has_rested_is_asked_again_and_rests_longer_the_next_time() {
     let (well, ill) = (Endpoint::new(), Endpoint::new());
-    let tables =
-        "[upstream.ejection]\nconsecutive_failures = 1\ninterval = \"1h\"\nbase = \"400ms\"\nmax = \"600ms\"\n";
+    let tables = "[upstream.ejection]\nconsecutive_failures = 1\ninterval = \"1h\"\nbase = \"400ms\"\nmax = \"600ms\"\n";
     let proxy = one_arm("", tables, &[well.upstream.address, ill.upstream.address]);
     ill.answers(500);
     let rests = |count| {

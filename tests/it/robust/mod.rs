@@ -1,6 +1,7 @@
 //! What the data plane promises under abuse: clients and upstreams that refuse, reset, hang, drip and lie.
 
 mod abort;
+mod budget;
 mod drain;
 mod expect;
 mod failures;
@@ -10,6 +11,9 @@ mod health;
 mod http2;
 mod lies;
 mod limits;
+mod memory;
+mod model;
+mod preface;
 mod retries;
 mod secured;
 mod streaming;
