@@ -83,12 +83,9 @@ fn each_experiment_has_a_budget_of_its_own() {
         assert_eq!(proxy.client().get("/v1/stars").unwrap().status, 502);
     }
     assert!(closing.received().len() < 10);
-    let statuses: Vec<_> = (0..2)
-        .map(|_| proxy.client().get("/v1/other").unwrap().status)
-        .collect();
-    assert_eq!(
-        statuses,
-        [200, 200],
-        "one of both went to the other endpoint first"
-    );
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        // One of both goes to the endpoint first that answers.
+        assert_eq!(client.get("/v1/other").unwrap().status, 200);
+    }
 }

@@ -20,9 +20,9 @@ use crate::harness::{Proxy, eventually, free_address};
 static VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&version::TLS12], &[&version::TLS13]];
 
 /// A server over TLS and what its clients believe.
-struct Secured {
-    proxy: Proxy,
-    authority: Authority,
+pub(super) struct Secured {
+    pub(super) proxy: Proxy,
+    pub(super) authority: Authority,
     /// What it has shown at its start.
     identity: Identity,
     files: TempDir,
@@ -30,7 +30,7 @@ struct Secured {
 
 impl Secured {
     /// With these lines in `[tls]`, and these settings behind it.
-    fn start(lines: &str, settings: &str, upstream: &Upstream) -> Self {
+    pub(super) fn start(lines: &str, settings: &str, upstream: &Upstream) -> Self {
         let authority = Authority::new();
         let identity = authority.sign("localhost");
         let files = TempDir::new().unwrap();
@@ -54,11 +54,11 @@ impl Secured {
         }
     }
 
-    fn dial(&self) -> Dial {
+    pub(super) fn dial(&self) -> Dial {
         self.authority.client()
     }
 
-    fn replace(&self, identity: &Identity) {
+    pub(super) fn replace(&self, identity: &Identity) {
         let path = |name| self.files.path().join(name);
         identity.write(&path("server.pem"), &path("server.key"));
     }
