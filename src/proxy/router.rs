@@ -176,9 +176,9 @@ impl Route {
         let matcher = &experiment.matcher;
         let name = [("experiment", experiment.name.as_str())];
         let arms = experiment.arms.iter().map(|arm| {
-            let tls = &experiment.upstream.tls;
+            let rule = &experiment.upstream;
             let states = arm.endpoints.iter();
-            let states = states.map(|endpoint| endpoints.state(endpoint, arm.protocol, tls));
+            let states = states.map(|endpoint| endpoints.state(endpoint, arm.protocol, rule));
             let fields = [
                 (headers::EXPERIMENT, experiment.name.to_string()),
                 (headers::ARM, arm.name.to_string()),

@@ -246,6 +246,8 @@ pub struct Opening {
 struct Kept {
     idle: Vec<Box<Connection>>,
     stream: Option<SendRequest<ChannelBody>>,
+    /// No stream was begun on it since the last sweep.
+    is_unused: bool,
 }
 
 /// A worker's connections, by endpoint.
@@ -289,14 +291,16 @@ impl Pool {
                 state.complain(self.timers.now(), &error);
                 return Err(ForwardError::Connect);
             }
-            Err(elapsed) => {
-                state.complain(self.timers.now(), &elapsed);
+            Err(_) => {
+                let reason = format!("not within connect_timeout, {} ms", opening.timeout);
+                state.complain(self.timers.now(), &reason);
                 return Err(ForwardError::ConnectTimeout);
             }
         };
         if let Link::Stream(sender) = &link {
             let mut kept = self.kept.borrow_mut();
-            place(&mut kept, state.index).stream = Some(sender.clone());
+            let kept = place(&mut kept, state.index);
+            (kept.stream, kept.is_unused) = (Some(sender.clone()), false);
         }
         Ok(link)
     }
@@ -306,6 +310,7 @@ impl Pool {
         let kept = kept.get_mut(index)?;
         if let Some(sender) = &kept.stream {
             if !sender.is_closed() {
+                kept.is_unused = false;
                 return Some(Link::Stream(sender.clone()));
             }
             kept.stream = None;
@@ -389,9 +394,12 @@ impl Pool {
         }
     }
 
-    /// Closes connections that no request used since the last sweep.
+    /// Closes connections that no request used since the last sweep. Streams that are open are not cut.
     pub fn sweep(&self) {
         for kept in self.kept.borrow_mut().iter_mut() {
+            if std::mem::replace(&mut kept.is_unused, true) {
+                kept.stream = None;
+            }
             kept.idle.retain_mut(|connection| {
                 !std::mem::replace(&mut connection.marked, true) && connection.wire.is_quiet()
             });
@@ -417,5 +425,65 @@ where
 {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioExecutor;
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::clock::Stopwatch;
+    use crate::experiment::upstream::UpstreamRule;
+
+    /// Serves one HTTP/2 connection to its end.
+    async fn serve(listener: TcpListener) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper::service::service_fn(|_| async {
+            Ok::<_, std::io::Error>(http::Response::new(String::new()))
+        });
+        // That it ends is what matters; our goodbye may cross the other's.
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+            .ok();
+    }
+
+    #[tokio::test]
+    async fn an_http2_connection_that_nobody_uses_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint {
+            scheme: Scheme::Http,
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let endpoints = Endpoints::default();
+        let rule = UpstreamRule::default();
+        let state = endpoints.state(&endpoint, Protocol::Http2, &rule).unwrap();
+        let timers = Rc::new(Timers::new(Stopwatch::start()));
+        let pool = Pool::new(&timers, &Rc::default());
+        let opening = Opening {
+            timeout: 10_000,
+            pending: 1,
+            idle: 1,
+        };
+        let used = async {
+            for _ in 0..3 {
+                let link = pool.acquire(&state, opening).await.unwrap();
+                assert!(matches!(link, Link::Stream(_)));
+                // Only one connection is accepted, so this is the same each time.
+                pool.sweep();
+            }
+            assert!(pool.kept.borrow()[state.index].stream.is_some());
+            pool.sweep();
+            assert!(pool.kept.borrow()[state.index].stream.is_none());
+        };
+        let both = async { tokio::join!(serve(listener), used) };
+        let all = LocalSet::new();
+        tokio::time::timeout(Duration::from_secs(20), all.run_until(both))
+            .await
+            .unwrap();
     }
 }

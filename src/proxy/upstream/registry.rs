@@ -9,16 +9,25 @@ use blake3::{Hash, Hasher};
 use super::EndpointState;
 use crate::experiment::Endpoint;
 use crate::experiment::id::{ArmId, ExperimentId};
-use crate::experiment::upstream::{Protocol, Scheme, TlsRule};
+use crate::experiment::upstream::{HealthRule, Protocol, Scheme, TlsRule, UpstreamRule};
 use crate::proxy::endpoint::{Complaints, Reach, Standing};
 use crate::proxy::shadow::Slots;
 use crate::proxy::tls::watch::Watched;
 use crate::proxy::tls::{self, ClientTls};
 
+/// What makes an endpoint: one that is checked in another way is another one, as what the checks say is true of it alone.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    endpoint: Endpoint,
+    protocol: Protocol,
+    tls: TlsRule,
+    health: Option<HealthRule>,
+}
+
 /// The registry of what outlives reloads: the same address is the same endpoint, across arms and reloads.
 #[derive(Debug, Default)]
 pub struct Endpoints {
-    states: Mutex<HashMap<(Endpoint, Protocol, TlsRule), Arc<EndpointState>>>,
+    states: Mutex<HashMap<Identity, Arc<EndpointState>>>,
     tls: Mutex<HashMap<(Protocol, TlsRule), Arc<ClientTls>>>,
     shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
     arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<ArmLoad>>>,
@@ -43,37 +52,35 @@ impl Endpoints {
         &self,
         endpoint: &Endpoint,
         protocol: Protocol,
-        rule: &TlsRule,
+        rule: &UpstreamRule,
     ) -> Result<Arc<EndpointState>, tls::Error> {
-        let is_tls = endpoint.scheme == Scheme::Https;
-        let rule = if is_tls {
-            rule.clone()
+        let (rule_of_tls, tls) = if endpoint.scheme == Scheme::Https {
+            (rule.tls.clone(), Some(self.tls(protocol, &rule.tls)?))
         } else {
-            TlsRule::default()
+            (TlsRule::default(), None)
         };
-        let tls = if is_tls {
-            Some(self.tls(protocol, &rule)?)
-        } else {
-            None
+        let identity = Identity {
+            endpoint: endpoint.clone(),
+            protocol,
+            tls: rule_of_tls,
+            health: rule.health.clone(),
         };
         let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let index = known.len();
-        let state = known
-            .entry((endpoint.clone(), protocol, rule))
-            .or_insert_with(|| {
-                Arc::new(EndpointState {
-                    endpoint: endpoint.clone(),
-                    protocol,
-                    tls,
-                    authority: endpoint.to_string(),
-                    in_flight: AtomicUsize::new(0),
-                    standing: Standing::default(),
-                    probed: AtomicU64::new(0),
-                    opening: AtomicUsize::new(0),
-                    complaints: Complaints::default(),
-                    index,
-                })
-            });
+        let state = known.entry(identity).or_insert_with(|| {
+            Arc::new(EndpointState {
+                endpoint: endpoint.clone(),
+                protocol,
+                tls,
+                authority: endpoint.to_string(),
+                in_flight: AtomicUsize::new(0),
+                standing: Standing::default(),
+                probed: AtomicU64::new(0),
+                opening: AtomicUsize::new(0),
+                complaints: Complaints::default(),
+                index,
+            })
+        });
         Ok(Arc::clone(state))
     }
 

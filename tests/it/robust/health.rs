@@ -212,22 +212,25 @@ fn with_no_arm_left_the_baseline_is_tried_all_the_same() {
     assert_eq!(b.served(), 0);
 }
 
+/// Policy files for these arms, each at a path of its own, with these tables.
+fn experiments(tables: &[(&str, &str)], arms: &[&Upstream]) -> Proxy {
+    let texts = tables.iter().map(|(name, tables)| {
+        let text = stars(&format!("[policy.fixed]\n{tables}"), arms);
+        (*name, text.replace("/v1/stars", &format!("/v1/{name}")))
+    });
+    let texts: Vec<(&str, String)> = texts.collect();
+    let policies: Vec<_> = texts.iter().map(|(name, text)| (*name, &**text)).collect();
+    Proxy::start(&policies)
+}
+
 #[test]
 fn an_endpoint_of_several_experiments_leaves_them_all() {
     let (a, b) = (Endpoint::new(), Endpoint::new());
-    let text = stars(
-        &format!("[policy.fixed]\n{CHECKS}"),
-        &[&a.upstream, &b.upstream],
-    );
-    let other =
-        stars("[policy.fixed]\n", &[&a.upstream, &b.upstream]).replace("/v1/stars", "/v1/other");
-    let proxy = Proxy::start(&[("stars", &text), ("other", &other)]);
-    // Both are looked at once at the start; this is behind that.
-    assert!(
-        decide(&proxy, "/v1/other", 40)
-            .iter()
-            .any(|(arm, ..)| arm == "b")
-    );
+    let tables = [("stars", CHECKS), ("other", CHECKS)];
+    let proxy = experiments(&tables, &[&a.upstream, &b.upstream]);
+    let drawn = decide(&proxy, "/v1/other", 40);
+    assert!(drawn.iter().any(|(arm, ..)| arm == "b"));
+    // Every draw looks at the start; this is behind that.
     thread::sleep(Duration::from_millis(500));
     b.checks(500);
     for experiment in ["stars", "other"] {
@@ -237,6 +240,43 @@ fn an_endpoint_of_several_experiments_leaves_them_all() {
     }
     b.checks(200);
     until_healthy(&proxy, "other", &[true, true]);
+}
+
+#[test]
+fn each_experiment_goes_by_its_own_checks() {
+    let (a, b) = (Endpoint::new(), Endpoint::new());
+    // What `/ready` gets is what everybody gets.
+    let ready = CHECKS.replace("/health?deep=1", "/ready");
+    let tables = [("deep", CHECKS), ("ready", &ready), ("none", "")];
+    let proxy = experiments(&tables, &[&a.upstream, &b.upstream]);
+    b.checks(500);
+    until_healthy(&proxy, "deep", &[true, false]);
+    b.checks(200);
+    until_healthy(&proxy, "deep", &[true, true]);
+    b.answers(404);
+    until_healthy(&proxy, "ready", &[true, false]);
+    for (experiment, well) in [("deep", true), ("ready", false), ("none", true)] {
+        until_healthy(&proxy, experiment, &[true, well]);
+    }
+    b.answers(200);
+    until_healthy(&proxy, "ready", &[true, true]);
+}
+
+#[test]
+fn a_reload_does_not_forget_who_is_ill() {
+    let (a, b) = (Endpoint::new(), Endpoint::new());
+    let text = |policy: &str| stars(&format!("{policy}{CHECKS}"), &[&a.upstream, &b.upstream]);
+    let proxy = Proxy::start(&[("stars", &text("[policy.fixed]\n"))]);
+    b.checks(500);
+    until_healthy(&proxy, "stars", &[true, false]);
+    for policy in ["[policy.thompson]\n", "[policy.fixed]\n"] {
+        proxy.write_policy("stars", &text(policy));
+        assert_eq!(proxy.reload().status, 200);
+        is_all(&decide(&proxy, "/v1/stars", 20), "a", 1.0, "sampled");
+    }
+    assert_eq!(b.served(), 0);
+    b.checks(200);
+    until_healthy(&proxy, "stars", &[true, true]);
 }
 
 #[test]

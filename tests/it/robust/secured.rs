@@ -1,6 +1,6 @@
 //! Endpoints over TLS: who is believed, what is agreed on, and what the log says of one that is not believed.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -153,12 +153,24 @@ fn certificates_have_to_be_for_the_endpoint_and_for_now() {
 fn an_endpoint_that_speaks_no_tls_is_said_to_be_none() {
     let files = TempDir::new().unwrap();
     let authority = Authority::new();
-    let plain = Upstream::raw(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    let plain = Upstream::connections(|_, mut stream| {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
+        stream.read_to_end(&mut Vec::new()).ok();
+    });
+    let silent = Upstream::connections(|_, mut stream| {
+        stream.read_to_end(&mut Vec::new()).ok();
+    });
     let tables = believing(&authority.file(files.path(), "ca.pem"), "");
-    let tables = format!("[upstream]\nconnect_timeout = \"2s\"\n{tables}");
-    let proxy = start(&tables, &[("a", &[plain.address])]);
-    assert_eq!(ask(&proxy), 502);
-    assert_eq!(complaints(&proxy).len(), 1, "{}", proxy.log());
+    let tables = format!("[upstream]\nconnect_timeout = \"1s\"\n{tables}");
+    for (endpoint, expected) in [
+        (plain, "the TLS handshake failed"),
+        (silent, "not within connect_timeout, 1000 ms"),
+    ] {
+        let proxy = start(&tables, &[("a", &[endpoint.address])]);
+        assert_eq!(ask(&proxy), 502);
+        let told = complaints(&proxy).remove(0);
+        assert!(told.contains(expected), "{told}");
+    }
 }
 
 #[test]

@@ -211,6 +211,46 @@ fn connections_that_are_closed_say_so() {
 }
 
 #[test]
+fn websockets_go_over_tls_and_end_orderly() {
+    let upstream = Upstream::behaving(|_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+            .unwrap();
+        let mut bytes = [0; 6];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(&bytes).unwrap();
+        false
+    });
+    let secured = Secured::start("", "", &upstream);
+    let mut client = secured.dial().connect(secured.proxy.proxy).unwrap();
+    client.raw(b"GET /v1/stars HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+    assert_eq!(client.receive_head().unwrap().0, 101);
+    client.raw(b"abc");
+    client.raw(b"def");
+    assert_eq!(orderly_end(&mut client), b"abcdef");
+}
+
+#[test]
+fn a_client_that_leaves_is_told_to_the_arm() {
+    let (told, ends) = mpsc::channel();
+    let upstream = Upstream::behaving(move |_, stream| {
+        stream.read_to_end(&mut Vec::new()).ok();
+        told.send(()).unwrap();
+        false
+    });
+    let secured = Secured::start("", "", &upstream);
+    let mut client = secured.dial().connect(secured.proxy.proxy).unwrap();
+    client.raw(GET);
+    eventually("it is in flight", || {
+        (upstream.received().len() == 1).then_some(())
+    });
+    drop(client);
+    ends.recv_timeout(std::time::Duration::from_secs(20))
+        .unwrap();
+    assert_eq!(endings(&secured.proxy, 1), ["aborted"]);
+}
+
+#[test]
 fn a_response_that_breaks_off_does_not_end_orderly() {
     let upstream = Upstream::behaving(|_, stream| {
         stream
