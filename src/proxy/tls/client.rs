@@ -104,7 +104,7 @@ impl ClientTls {
         let stream = TlsConnector::from(self.config.load_full())
             .connect(name, stream)
             .await
-            .map_err(explained)?;
+            .map_err(|error| explained(&error))?;
         // An endpoint that knows no ALPN ignores it, and then speaks HTTP/1.1 (RFC 9113, section 3.2, asks for ALPN).
         if self.protocol == Protocol::Http2 && !negotiated_http2(&stream) {
             return Err(io::Error::new(
@@ -117,7 +117,7 @@ impl ClientTls {
 }
 
 /// Says what to do about the refusals that a wrong set-up brings.
-fn explained(error: io::Error) -> io::Error {
+fn explained(error: &io::Error) -> io::Error {
     let text = error.to_string();
     let refused = error
         .get_ref()

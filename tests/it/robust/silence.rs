@@ -27,7 +27,7 @@ fn post_large(proxy: &Proxy) -> Answer {
     let mut writer: TcpStream = client.writer();
     let sending = thread::spawn(move || {
         let head = format!("POST /v1/stars HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
-        let part = [b'x'; 65_536];
+        let part = vec![b'x'; 65_536];
         let mut all =
             std::iter::once(head.as_bytes()).chain((0..LARGE / part.len()).map(|_| &part[..]));
         all.all(|bytes| writer.write_all(bytes).is_ok())

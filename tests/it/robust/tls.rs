@@ -401,7 +401,8 @@ fn what_is_no_tls_is_refused_and_harms_nobody() {
     let mut open = secured.dial().connect(secured.proxy.proxy).unwrap();
     assert_eq!(open.get("/v1/stars").unwrap().status, 200);
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    for bytes in [GET, preface, b"", b"\x16", &[0xff; 20_000]] {
+    let noise = vec![0xff; 20_000];
+    for bytes in [GET, preface, b"", b"\x16", &noise] {
         let mut stream = TcpStream::connect(secured.proxy.proxy).unwrap();
         stream
             .set_read_timeout(Some(std::time::Duration::from_mins(1)))
