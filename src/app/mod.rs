@@ -29,7 +29,7 @@ use crate::admin::{self, Admin, Controls};
 use crate::config::settings::Settings;
 use crate::experiment::Experiment;
 use crate::handover::{Listeners, Notifier, Offered};
-use crate::proxy::tls::watch::Watch as CertificateWatch;
+use crate::proxy::tls::watch::{ServerCertificate, Watch as CertificateWatch};
 use crate::proxy::worker::{self, Phase, Role};
 use ports::{Ports, workers};
 use services::Services;
@@ -176,11 +176,16 @@ impl App {
         lived
     }
 
-    fn watch_certificates(&self) -> Result<Option<CertificateWatch>> {
+    /// Watches the server's own certificate and the files that TLS to endpoints needs.
+    fn watch_certificates(&self) -> Result<Vec<CertificateWatch>> {
         let shared = &self.state.shared;
         let poll = Duration::from_millis(shared.settings.reload.poll);
-        let start = |tls| CertificateWatch::start(Arc::clone(tls), poll, &shared.metrics);
-        Ok(shared.tls.as_ref().map(start).transpose()?)
+        let endpoints = CertificateWatch::start(Arc::clone(&self.state.endpoints), poll)?;
+        let own = shared.tls.as_ref().map(|tls| {
+            let certificate = ServerCertificate::new(Arc::clone(tls), &shared.metrics);
+            CertificateWatch::start(certificate, poll)
+        });
+        Ok(own.transpose()?.into_iter().chain([endpoints]).collect())
     }
 
     /// Serves until it is told to stop and every request has finished.

@@ -204,7 +204,7 @@ pub enum Probe {
 }
 
 /// Active health checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HealthRule {
     /// What is asked.
     pub probe: Probe,

@@ -1,7 +1,6 @@
 //! Where requests go and by which rules: what forwarding needs to know of an arm, or of the default upstream, which is none.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::endpoint::{Budget, Ejections};
 use super::tls;
@@ -16,8 +15,6 @@ pub struct Access {
     pub rule: UpstreamRule,
     /// Retries that are allowed.
     pub budget: Budget,
-    /// Whether some target may have no available endpoint, so that a draw has to look.
-    pub is_degraded: AtomicBool,
 }
 
 impl Access {
@@ -25,8 +22,6 @@ impl Access {
     pub fn new(rule: UpstreamRule) -> Self {
         Self {
             budget: Budget::new(&rule.retry),
-            // Endpoints may be known from before.
-            is_degraded: AtomicBool::new(true),
             rule,
         }
     }
@@ -61,7 +56,7 @@ impl Target {
         load: Arc<ArmLoad>,
     ) -> Result<Self, tls::Error> {
         let states = endpoints.iter();
-        let states = states.map(|endpoint| known.state(endpoint, protocol, &rule.tls));
+        let states = states.map(|endpoint| known.state(endpoint, protocol, rule));
         Ok(Self {
             endpoints: states.collect::<Result<_, _>>()?,
             host,

@@ -126,7 +126,10 @@ impl Session {
             let mut request = self.worker.requests.borrow_mut().pop().unwrap_or_default();
             match self.next(&mut request, is_first).await {
                 Ok(()) => {}
-                Err(NoRequest::End) => return None,
+                Err(NoRequest::End) => {
+                    self.close().await;
+                    return None;
+                }
                 Err(NoRequest::Http2) => {
                     let read = self.buffer.data().to_vec();
                     return Some(Rewound::new(read, self.wire.into_stream()));
@@ -230,8 +233,19 @@ impl Session {
         // Behind a response that broke off there must be no orderly end, which could be taken for its own.
         if !whole && !is_cut {
             self.linger().await;
+        } else if !goes_on && !is_cut {
+            self.close().await;
         }
         goes_on && whole
+    }
+
+    /// Says over TLS that this is an end and no cut (RFC 9112 §9.8). TCP says so when the connection is dropped.
+    async fn close(&self) {
+        if self.wire.is_tls()
+            && let Err(error) = self.wire.shutdown(LINGER).await
+        {
+            tracing::debug!(?error, "a client has left before it was told of the end");
+        }
     }
 
     /// Tells the client why it is not served, and ends the connection.

@@ -36,7 +36,7 @@ pub(super) fn draw(
             reason: Reason::Paused,
         };
         (draw, false)
-    } else if route.access.is_degraded.load(Ordering::Relaxed) {
+    } else if route.is_degraded.load(Ordering::Relaxed) {
         let now = worker.timers.now();
         let available = |arm: usize| route.arms[arm].target.is_available(now);
         let among = decide_among(serving, unit, sequence, keys, workspace, &available);

@@ -3,8 +3,6 @@
 //! A request is tried again only within its target and under the same decision, only while nothing was passed to the client, only
 //! when the endpoint can have made nothing of it or the request may be sent twice (RFC 9110 §9.2.2), and only within the budget.
 
-use std::sync::atomic::Ordering;
-
 use super::access::{Access, Target};
 use super::body::Source;
 use super::client::Client;
@@ -125,7 +123,7 @@ impl Forward<'_> {
         if let Some(until) = ejected {
             let rest = until.saturating_sub(now);
             tracing::warn!(endpoint = %state.authority, milliseconds = rest, "an endpoint that fails is let rest");
-            self.access.is_degraded.store(true, Ordering::Relaxed);
+            self.worker.published().router.look_again();
         }
     }
 

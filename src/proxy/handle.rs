@@ -309,7 +309,7 @@ impl<'a> Matched<'a> {
         };
         let experiment = &self.serving().experiment;
         if !failure.may_be_sent_again || signed.arm == experiment.baseline {
-            return self.refuse(&signed, client, failure.error).await;
+            return self.refuse(&signed, (source, client), failure.error).await;
         }
         let arm = &experiment.arms[signed.arm].name;
         tracing::warn!(experiment = %experiment.name, %arm, error = %failure.error, "the baseline answers");
@@ -342,7 +342,7 @@ impl<'a> Matched<'a> {
         }
         match self.forward(&signed, source, client, &mut copying).await {
             Ok(switched) => Ok(switched),
-            Err(failure) => self.refuse(&signed, client, failure.error).await,
+            Err(failure) => self.refuse(&signed, (source, client), failure.error).await,
         }
     }
 
@@ -448,7 +448,7 @@ impl<'a> Matched<'a> {
     async fn refuse(
         &self,
         signed: &Signed<'_>,
-        client: &mut Client<'_>,
+        (source, client): (&Source<'_>, &mut Client<'_>),
         error: ForwardError,
     ) -> Result<Option<Switched>, Problem> {
         let experiment = &self.serving().experiment;
@@ -467,7 +467,7 @@ impl<'a> Matched<'a> {
         let mut response = problem.into_response();
         let map = response.headers_mut();
         signed.each(&mut |name, value| super::client::append(map, name, value));
-        if error.is_the_clients() {
+        if error.is_the_clients() || !source.is_read() {
             client.close_after();
         }
         if client.answer(response).await.is_err() {

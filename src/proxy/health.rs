@@ -53,18 +53,19 @@ pub fn run(shared: Arc<Shared>, availability: &Availability) -> std::io::Result<
             prober.timers.tick();
             let published = shared.published.load_full();
             let routes = published.router.routes.iter();
-            for (index, (route, serving)) in routes.zip(&published.experiments).enumerate() {
+            for (route, serving) in routes.zip(&published.experiments) {
                 tell(route, serving, availability, prober.timers.now());
                 let Some(rule) = &route.access.rule.health else {
                     continue;
                 };
                 for state in route.arms.iter().flat_map(|arm| &arm.target.endpoints) {
                     if is_due(state, rule, prober.timers.now()) {
-                        let (prober, published) = (Rc::clone(&prober), Arc::clone(&published));
-                        let state = Arc::clone(state);
+                        let (prober, shared) = (Rc::clone(&prober), Arc::clone(&shared));
+                        let (state, rule) = (Arc::clone(state), rule.clone());
                         tokio::task::spawn_local(async move {
-                            let route = &published.router.routes[index];
-                            prober.probe(&state, route).await;
+                            if prober.probe(&state, &rule).await {
+                                shared.published.load().router.look_again();
+                            }
                         });
                     }
                 }
@@ -76,8 +77,16 @@ pub fn run(shared: Arc<Shared>, availability: &Availability) -> std::io::Result<
 
 /// Tells the learner of arms whose reach has changed.
 fn tell(route: &Route, serving: &Serving, availability: &Availability, now: u64) {
-    if !route.access.is_degraded.swap(false, Ordering::AcqRel) {
+    if !route.is_degraded.load(Ordering::Acquire) {
         return;
+    }
+    let is_whole = || route.arms.iter().all(|arm| arm.target.is_available(now));
+    if is_whole() {
+        route.is_degraded.store(false, Ordering::Release);
+        // Whoever has lost an endpoint in between may have said so before that.
+        if !is_whole() {
+            route.is_degraded.store(true, Ordering::Release);
+        }
     }
     let arms = route.arms.iter().zip(&serving.experiment.arms);
     let states = arms.map(|(route, arm)| {
@@ -85,9 +94,6 @@ fn tell(route: &Route, serving: &Serving, availability: &Availability, now: u64)
         (arm.id, target.is_available(now), &target.load.reach)
     });
     let states: Vec<_> = states.collect();
-    if states.iter().any(|(_, available, _)| !available) {
-        route.access.is_degraded.store(true, Ordering::Release);
-    }
     let news = states
         .iter()
         .filter(|(_, available, reach)| reach.note(*available));
@@ -115,10 +121,8 @@ struct Prober {
 }
 
 impl Prober {
-    async fn probe(&self, state: &EndpointState, route: &Route) {
-        let Some(rule) = &route.access.rule.health else {
-            return;
-        };
+    /// Whether this has changed if the endpoint may serve.
+    async fn probe(&self, state: &EndpointState, rule: &HealthRule) -> bool {
         let asked = self.ask(state, rule);
         let passed = tokio::time::timeout(Duration::from_millis(rule.timeout), asked)
             .await
@@ -126,8 +130,8 @@ impl Prober {
         let changed = state.standing.probed(passed, self.timers.now(), rule);
         if let Some(healthy) = changed {
             tracing::warn!(endpoint = %state.authority, healthy, "an endpoint's probes");
-            route.access.is_degraded.store(true, Ordering::Release);
         }
+        changed.is_some()
     }
 
     /// Asks once, over a connection of its own: whether one can be made is part of the question.
@@ -136,8 +140,15 @@ impl Prober {
             Probe::Http { path } => (plain(path), Bytes::new(), state.protocol),
             Probe::Grpc { service } => (grpc(), question(service), Protocol::Http2),
         };
-        let (Some(request), Ok(mut link)) = (request, self.pool.open(state, protocol).await) else {
+        let Some(request) = request else {
             return false;
+        };
+        let mut link = match self.pool.open(state, protocol).await {
+            Ok(link) => link,
+            Err(error) => {
+                state.complain(self.timers.now(), &error);
+                return false;
+            }
         };
         let address = ([127, 0, 0, 1], 0).into();
         let peer = Peer {

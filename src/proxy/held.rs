@@ -24,9 +24,17 @@ pub(super) async fn read_body<'a>(
     limit: usize,
     patience: u64,
 ) -> Result<Held<'a>, Problem> {
-    let size = source
-        .announced()
-        .map_or(limit, |length| limit.min(length as usize));
+    let too_long = || {
+        let detail = format!("the body is longer than the limit of {limit} bytes");
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        Problem::new(status, "Content too large", detail).and_close()
+    };
+    // One that will never fit is not told to come again.
+    let size = match source.announced() {
+        Some(length) if length > limit as u64 => return Err(too_long()),
+        Some(length) => length as usize,
+        None => limit,
+    };
     let shared = &worker.shared;
     let most = shared.settings.limits.buffered_bytes;
     let Some(place) = Reserved::take(&shared.buffered, size, most) else {
@@ -40,12 +48,7 @@ pub(super) async fn read_body<'a>(
             bytes,
             _place: place,
         }),
-        Ok(Ok(None)) => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Content too large",
-            format!("the body is longer than the limit of {limit} bytes"),
-        )
-        .and_close()),
+        Ok(Ok(None)) => Err(too_long()),
         Err(_) | Ok(Err(SourceError::Silent)) => {
             let detail = format!("the body did not arrive within {patience} ms");
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail).and_close())

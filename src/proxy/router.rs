@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use metrics::{Counter, Histogram};
 
@@ -70,6 +71,8 @@ pub struct Route {
     pub unit_missing: Counter,
     /// Seconds that the proxy itself takes.
     pub overhead: Histogram,
+    /// Whether some arm may have no available endpoint, so that a draw has to look.
+    pub is_degraded: AtomicBool,
     /// How endpoints are reached.
     pub access: Access,
 }
@@ -112,6 +115,13 @@ impl Router {
                 .push(Route::build(experiment, endpoints, metrics)?);
         }
         Ok(router)
+    }
+
+    /// Has every draw look which arms can be reached, until they all can. Arms of several experiments may share an endpoint.
+    pub fn look_again(&self) {
+        for route in &self.routes {
+            route.is_degraded.store(true, Ordering::Release);
+        }
     }
 
     /// The index of the experiment that this request belongs to: exact path first, then the longest prefix; among equals
@@ -181,6 +191,8 @@ impl Route {
             }),
             unit_missing: metrics.counter("pointsman_unit_missing_total", &name),
             overhead: metrics.histogram("pointsman_overhead_seconds", &name),
+            // Endpoints may be known from before.
+            is_degraded: AtomicBool::new(true),
             access: Access::new(experiment.upstream.clone()),
         })
     }

@@ -20,7 +20,7 @@ use crate::harness::{Proxy, eventually, stars};
 const SUM: &str = "[policy.thompson]\n[reward]\nkind = \"real\"\nwindow = \"1h\"\n";
 
 /// Starts the successor of a server, and gives its process and where its log is.
-fn successor(proxy: &Proxy, name: &str) -> (Child, std::path::PathBuf) {
+pub(crate) fn successor(proxy: &Proxy, name: &str) -> (Child, std::path::PathBuf) {
     let log = proxy.directory.path().join(name);
     let mut command = proxy.command();
     command.arg("--take-over");
@@ -33,7 +33,7 @@ fn successor(proxy: &Proxy, name: &str) -> (Child, std::path::PathBuf) {
 }
 
 /// Waits until a log says something.
-fn says(log: &std::path::Path, what: &str) {
+pub(crate) fn says(log: &std::path::Path, what: &str) {
     eventually(what, || {
         fs::read_to_string(log)
             .unwrap_or_default()
@@ -43,7 +43,7 @@ fn says(log: &std::path::Path, what: &str) {
 }
 
 /// Ends a successor cleanly.
-fn end(mut child: Child) {
+pub(crate) fn end(mut child: Child) {
     let process = child.id().to_string();
     Command::new("kill").arg(&process).status().unwrap();
     assert!(child.wait().unwrap().success());

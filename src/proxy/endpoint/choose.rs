@@ -11,25 +11,57 @@ pub struct Choice {
     pub weight: f64,
 }
 
-/// The place of the endpoint that (in flight + 1) / weight is least for, among those that are available; `None` if none is. Of several the
-/// first from place `start` on, which the caller moves on with each request.
-pub fn choose(endpoints: impl ExactSizeIterator<Item = Choice>, start: usize) -> Option<usize> {
+/// The place of the available endpoint with the fewest requests in flight; `None` if none is available. Of several the first from place `turn`
+/// on, which the caller moves on with each request.
+///
+/// One that gets a part of its share only takes part in that part of the turns that are its own, and is then preferred. Dividing its load by its
+/// weight would give it nothing at all while all others are idle. Where no other is available, that is what decides.
+pub fn choose(
+    endpoints: impl ExactSizeIterator<Item = Choice> + Clone,
+    turn: usize,
+) -> Option<usize> {
     let count = endpoints.len();
-    let start = start.checked_rem(count)?;
-    let mut best: Option<(f64, usize, usize)> = None;
-    for (index, endpoint) in endpoints.enumerate() {
-        if !endpoint.available {
-            continue;
-        }
-        let load = (f64::from(endpoint.in_flight) + 1.0) / endpoint.weight;
-        let turn = (index + count - start) % count;
-        let better =
-            best.is_none_or(|(least, first, _)| load < least || (load == least && turn < first));
-        if better {
-            best = Some((load, turn, index));
-        }
-    }
-    best.map(|(_, _, index)| index)
+    let start = turn.checked_rem(count)?;
+    let takes_part = |(index, endpoint): &(usize, Choice)| {
+        endpoint.available
+            && (endpoint.weight >= 1.0 || is_its_turn(*index, count, turn, endpoint.weight))
+    };
+    let load = |(index, endpoint): (usize, Choice)| {
+        let distance = if endpoint.weight < 1.0 {
+            0
+        } else {
+            1 + (index + count - start) % count
+        };
+        ((endpoint.in_flight, distance), index)
+    };
+    let best = endpoints
+        .clone()
+        .enumerate()
+        .filter(takes_part)
+        .map(load)
+        .min();
+    let Some((_, index)) = best else {
+        return lightest(endpoints);
+    };
+    Some(index)
+}
+
+/// Whether a turn belongs to the part that an endpoint of this weight has of all turns. Multiples of the golden ratio spread evenly, and are in step
+/// with no number of endpoints.
+fn is_its_turn(index: usize, count: usize, turn: usize, weight: f64) -> bool {
+    let spread = (turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let place = spread as f64 / 2_f64.powi(64) * count as f64;
+    (0.0..weight).contains(&(place - index as f64))
+}
+
+/// The available endpoint that (in flight + 1) / weight is least for.
+fn lightest(endpoints: impl Iterator<Item = Choice>) -> Option<usize> {
+    let load = |endpoint: Choice| (f64::from(endpoint.in_flight) + 1.0) / endpoint.weight;
+    endpoints
+        .enumerate()
+        .filter(|(_, endpoint)| endpoint.available)
+        .min_by(|(_, one), (_, other)| load(*one).total_cmp(&load(*other)))
+        .map(|(index, _)| index)
 }
 
 #[cfg(test)]
@@ -70,14 +102,53 @@ mod tests {
         assert_eq!(choose(std::iter::empty(), 7), None);
     }
 
-    /// One at a tenth of its weight is given a request when another has ten.
+    /// How often each was chosen in so many turns in which this many requests are in flight at the others.
+    fn shares(count: usize, weight: f64, busy: u32) -> Vec<u32> {
+        let mut chosen = vec![0; count];
+        for turn in 0..100_000 {
+            let endpoints = (0..count).map(|index| Choice {
+                weight: if index == 1 { weight } else { 1.0 },
+                ..plain(if index == 1 { 0 } else { busy })
+            });
+            chosen[choose(endpoints, turn).unwrap()] += 1;
+        }
+        chosen
+    }
+
     #[test]
-    fn a_slow_starter_gets_its_part() {
+    fn a_slow_starter_gets_its_part_however_busy_the_others_are() {
+        for count in [2, 3, 10] {
+            for weight in [0.1, 0.5, 0.9] {
+                for busy in [0, 5] {
+                    let chosen = shares(count, weight, busy);
+                    let share = f64::from(chosen[1]) / 1e5 * count as f64;
+                    assert!((share - weight).abs() < 0.01, "{chosen:?} {weight}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_starter_that_is_busier_is_left_alone() {
         let slow = Choice {
-            weight: 0.1,
-            ..plain(0)
+            weight: 0.9,
+            ..plain(1)
         };
-        assert_eq!(choose([plain(8), slow].into_iter(), 1), Some(0));
-        assert_eq!(choose([plain(10), slow].into_iter(), 0), Some(1));
+        for turn in 0..100 {
+            assert_eq!(choose([plain(0), slow].into_iter(), turn), Some(0));
+        }
+    }
+
+    #[test]
+    fn slow_starters_that_are_alone_serve_by_their_weight() {
+        let slow = |in_flight, weight| Choice {
+            weight,
+            ..plain(in_flight)
+        };
+        for turn in 0..100 {
+            assert_eq!(choose([slow(3, 0.1)].into_iter(), turn), Some(0));
+            let both = choose([slow(3, 0.9), slow(0, 0.1)].into_iter(), turn);
+            assert!(both.is_some());
+        }
     }
 }

@@ -6,12 +6,14 @@
 
 mod budget;
 mod choose;
+mod complaints;
 mod ejection;
 mod probe_state;
 mod standing;
 
 pub use budget::Budget;
 pub use choose::{Choice, choose};
+pub use complaints::Complaints;
 pub use ejection::{Ejections, Verdict};
 pub use probe_state::ProbeStatus;
 pub use standing::{Reach, Standing, slow_start_weight};

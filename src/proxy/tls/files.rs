@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use blake3::{Hash, Hasher};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -16,7 +17,7 @@ const MOST: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct PemFile {
     path: PathBuf,
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl PemFile {
@@ -94,6 +95,16 @@ impl PemFile {
         }
         Ok(roots)
     }
+}
+
+/// A hash over what is in these files.
+pub(super) fn hash_of<const N: usize>(files: [Option<&PemFile>; N]) -> Hash {
+    let mut hasher = Hasher::new();
+    for file in files.into_iter().flatten() {
+        hasher.update(&(file.bytes.len() as u64).to_le_bytes());
+        hasher.update(&file.bytes);
+    }
+    hasher.finalize()
 }
 
 /// A chain and the key that belongs to it.

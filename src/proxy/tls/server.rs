@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use blake3::{Hash, Hasher};
+use blake3::Hash;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring::Ticketer;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoClientAuth, ServerConfig, WebPkiClientVerifier};
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 
-use super::files::{PemFile, identity};
+use super::files::{PemFile, hash_of, identity};
 use super::{Error, H2, HTTP1, expiry, other, provider};
 use crate::clock::Timestamp;
 
@@ -141,17 +141,11 @@ impl Contents {
     }
 
     fn hash(&self) -> Hash {
-        let mut hasher = Hasher::new();
-        let files = [
+        hash_of([
             Some(&self.certificate),
             Some(&self.key),
             self.authorities.as_ref(),
-        ];
-        for file in files.into_iter().flatten() {
-            hasher.update(&(file.bytes.len() as u64).to_le_bytes());
-            hasher.update(&file.bytes);
-        }
-        hasher.finalize()
+        ])
     }
 
     fn build(&self, files: &ServerFiles) -> Result<(ServerConfig, Serving), Error> {

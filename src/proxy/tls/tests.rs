@@ -15,7 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{HandshakeKind, ProtocolVersion};
 
-use super::watch::Watch;
+use super::watch::{ServerCertificate, Watch};
 use super::*;
 use crate::experiment::upstream::{Protocol, TlsRule};
 use crate::telemetry::metrics::Metrics;
@@ -421,6 +421,28 @@ async fn a_key_may_be_in_sec1() {
     shake(&server, &client).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_an_endpoint_must_show_is_read_anew() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let load = |authority: &Authority| {
+        ServerTls::load(authority.server(ClientCertificates::Ignored)).unwrap()
+    };
+    let (before, after) = (load(&first), load(&second));
+    let client = ClientTls::new(&first.rule(), Protocol::Auto).unwrap();
+    let seen = client.fingerprint();
+    assert!(!client.reload().unwrap(), "nothing has changed");
+    first.write("ca.pem", "");
+    let error = client.reload().unwrap_err().to_string();
+    assert!(error.contains("ca.pem: has no certificate"), "{error}");
+    shake(&before, &client).await.unwrap();
+    first.write("ca.pem", &second.certificate);
+    assert_ne!(client.fingerprint(), seen);
+    assert!(client.reload().unwrap());
+    assert!(!client.reload().unwrap());
+    shake(&after, &client).await.unwrap();
+    shake(&before, &client).await.unwrap_err();
+}
+
 /// Waits, for some seconds at most, until the metrics have this line.
 fn wait_for(metrics: &Metrics, line: &str) {
     for _ in 0..500 {
@@ -439,7 +461,8 @@ fn a_watch_reloads_what_was_replaced() {
     let server = Arc::new(ServerTls::load(files).unwrap());
     let metrics = Metrics::new();
     let first = server.expires();
-    let watch = Watch::start(Arc::clone(&server), Duration::from_millis(10), &metrics).unwrap();
+    let certificate = ServerCertificate::new(Arc::clone(&server), &metrics);
+    let watch = Watch::start(certificate, Duration::from_millis(10)).unwrap();
     wait_for(&metrics, "pointsman_tls_last_reload_successful 1");
     assert!(metrics.render().contains(
         "

@@ -5,13 +5,13 @@
 //! again ([`super::forward`]).
 
 mod over_http2;
+mod registry;
 pub mod relay;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::http2::{self, SendRequest};
@@ -19,16 +19,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub use registry::{ArmLoad, Endpoints};
+
 use super::channel::ChannelBody;
-use super::endpoint::{self, Choice, Reach, Standing};
-use super::shadow::Slots;
+use super::endpoint::{self, Choice, Complaints, Standing};
 use super::stream::Stream;
 use super::timer::Timers;
-use super::tls::{self, ClientTls, negotiated_http2};
+use super::tls::{ClientTls, negotiated_http2};
 use super::wire::{Buffer, Buffers, Wire};
 use crate::experiment::Endpoint;
-use crate::experiment::id::{ArmId, ExperimentId};
-use crate::experiment::upstream::{Protocol, Scheme, TlsRule};
+use crate::experiment::upstream::{Protocol, Scheme};
 
 /// An idle connection that was used within so many milliseconds is taken for open without asking the kernel.
 const FRESH: u64 = 100;
@@ -44,7 +44,7 @@ pub struct EndpointState {
     /// What is spoken with it.
     pub protocol: Protocol,
     /// How it is verified, where it is reached over TLS.
-    tls: Option<ClientTls>,
+    tls: Option<Arc<ClientTls>>,
     /// Its authority.
     pub authority: String,
     /// Requests in flight from all workers.
@@ -55,79 +55,18 @@ pub struct EndpointState {
     pub(super) probed: AtomicU64,
     /// Connections that are being opened.
     opening: AtomicUsize,
+    /// Connections that could not be opened.
+    complaints: Complaints,
     /// Index into the workers' pools.
     index: usize,
 }
 
-/// The registry of what outlives reloads: the same address is the same endpoint, across arms and reloads.
-#[derive(Debug, Default)]
-pub struct Endpoints {
-    states: Mutex<HashMap<(Endpoint, Protocol, TlsRule), Arc<EndpointState>>>,
-    shadows: Mutex<HashMap<ExperimentId, Arc<Slots>>>,
-    arms: Mutex<HashMap<(ExperimentId, ArmId), Arc<ArmLoad>>>,
-}
-
-/// What outlives reloads of an arm.
-#[derive(Debug, Default)]
-pub struct ArmLoad {
-    /// Its requests in flight from all workers.
-    pub in_flight: AtomicUsize,
-    /// Whether it had an available endpoint when that was last looked at.
-    pub reach: Reach,
-}
-
-impl Endpoints {
-    /// The state of `endpoint`, new or known. Called when policies are compiled, not by requests.
-    ///
-    /// # Errors
-    ///
-    /// The files that its TLS needs.
-    pub fn state(
-        &self,
-        endpoint: &Endpoint,
-        protocol: Protocol,
-        rule: &TlsRule,
-    ) -> Result<Arc<EndpointState>, tls::Error> {
-        let is_tls = endpoint.scheme == Scheme::Https;
-        let rule = if is_tls {
-            rule.clone()
-        } else {
-            TlsRule::default()
-        };
-        // Files may have changed since: they are read, and refused, at each compilation.
-        let tls = is_tls
-            .then(|| ClientTls::new(&rule, protocol))
-            .transpose()?;
-        let mut known = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = known.len();
-        let state = known
-            .entry((endpoint.clone(), protocol, rule))
-            .or_insert_with(|| {
-                Arc::new(EndpointState {
-                    endpoint: endpoint.clone(),
-                    protocol,
-                    tls,
-                    authority: endpoint.to_string(),
-                    in_flight: AtomicUsize::new(0),
-                    standing: Standing::default(),
-                    probed: AtomicU64::new(0),
-                    opening: AtomicUsize::new(0),
-                    index,
-                })
-            });
-        Ok(Arc::clone(state))
-    }
-
-    /// What is known of an arm already, or nothing yet. Called when policies are compiled.
-    pub fn arm(&self, experiment: ExperimentId, arm: ArmId) -> Arc<ArmLoad> {
-        let mut known = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry((experiment, arm)).or_default())
-    }
-
-    /// The slots of an experiment's shadows, new or known. Called when policies are compiled.
-    pub fn shadow_slots(&self, experiment: ExperimentId) -> Arc<Slots> {
-        let mut known = self.shadows.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(experiment).or_default())
+impl EndpointState {
+    /// Says in the log why no connection could be made, but not each time: an endpoint that is down fails as often as it is asked.
+    pub(super) fn complain(&self, now: u64, reason: &impl std::fmt::Display) {
+        if let Some(failures) = self.complaints.next(now) {
+            tracing::warn!(endpoint = %self.authority, %reason, failures, "could not connect to an endpoint");
+        }
     }
 }
 
@@ -334,6 +273,8 @@ pub struct Opening {
 struct Kept {
     idle: Vec<Box<Connection>>,
     stream: Option<SendRequest<ChannelBody>>,
+    /// No stream was begun on it since the last sweep.
+    is_unused: bool,
 }
 
 /// A worker's connections, by endpoint.
@@ -371,16 +312,22 @@ impl Pool {
             return Err(ForwardError::Overloaded);
         };
         let opened = self.open(state, state.protocol);
-        let link = timeout(Duration::from_millis(opening.timeout), opened)
-            .await
-            .map_err(|_| ForwardError::ConnectTimeout)?
-            .map_err(|error| {
-                tracing::debug!(endpoint = %state.authority, %error, "could not connect");
-                ForwardError::Connect
-            })?;
+        let link = match timeout(Duration::from_millis(opening.timeout), opened).await {
+            Ok(Ok(link)) => link,
+            Ok(Err(error)) => {
+                state.complain(self.timers.now(), &error);
+                return Err(ForwardError::Connect);
+            }
+            Err(_) => {
+                let reason = format!("not within connect_timeout, {} ms", opening.timeout);
+                state.complain(self.timers.now(), &reason);
+                return Err(ForwardError::ConnectTimeout);
+            }
+        };
         if let Link::Stream(sender, _) = &link {
             let mut kept = self.kept.borrow_mut();
-            place(&mut kept, state.index).stream = Some(sender.clone());
+            let kept = place(&mut kept, state.index);
+            (kept.stream, kept.is_unused) = (Some(sender.clone()), false);
         }
         Ok(link)
     }
@@ -390,6 +337,7 @@ impl Pool {
         let kept = kept.get_mut(index)?;
         if let Some(sender) = &kept.stream {
             if !sender.is_closed() {
+                kept.is_unused = false;
                 return Some(Link::Stream(sender.clone(), true));
             }
             kept.stream = None;
@@ -481,9 +429,12 @@ impl Pool {
         }
     }
 
-    /// Closes connections that no request used since the last sweep.
+    /// Closes connections that no request used since the last sweep. Streams that are open are not cut.
     pub fn sweep(&self) {
         for kept in self.kept.borrow_mut().iter_mut() {
+            if std::mem::replace(&mut kept.is_unused, true) {
+                kept.stream = None;
+            }
             kept.idle.retain_mut(|connection| {
                 !std::mem::replace(&mut connection.marked, true) && connection.wire.is_quiet()
             });
@@ -509,5 +460,65 @@ where
 {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioExecutor;
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::clock::Stopwatch;
+    use crate::experiment::upstream::UpstreamRule;
+
+    /// Serves one HTTP/2 connection to its end.
+    async fn serve(listener: TcpListener) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper::service::service_fn(|_| async {
+            Ok::<_, std::io::Error>(http::Response::new(String::new()))
+        });
+        // That it ends is what matters; our goodbye may cross the other's.
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+            .ok();
+    }
+
+    #[tokio::test]
+    async fn an_http2_connection_that_nobody_uses_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint {
+            scheme: Scheme::Http,
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let endpoints = Endpoints::default();
+        let rule = UpstreamRule::default();
+        let state = endpoints.state(&endpoint, Protocol::Http2, &rule).unwrap();
+        let timers = Rc::new(Timers::new(Stopwatch::start()));
+        let pool = Pool::new(&timers, &Rc::default());
+        let opening = Opening {
+            timeout: 10_000,
+            pending: 1,
+            idle: 1,
+        };
+        let used = async {
+            for _ in 0..3 {
+                let link = pool.acquire(&state, opening).await.unwrap();
+                assert!(matches!(link, Link::Stream(..)));
+                // Only one connection is accepted, so this is the same each time.
+                pool.sweep();
+            }
+            assert!(pool.kept.borrow()[state.index].stream.is_some());
+            pool.sweep();
+            assert!(pool.kept.borrow()[state.index].stream.is_none());
+        };
+        let both = async { tokio::join!(serve(listener), used) };
+        let all = LocalSet::new();
+        tokio::time::timeout(Duration::from_secs(20), all.run_until(both))
+            .await
+            .unwrap();
     }
 }

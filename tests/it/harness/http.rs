@@ -56,19 +56,45 @@ impl Answer {
 }
 
 /// A keep-alive connection.
-pub struct Client {
-    reader: BufReader<TcpStream>,
+pub struct Client<S = TcpStream> {
+    reader: BufReader<S>,
+}
+
+/// Connects. A hang is an error, not a wait for ever.
+pub fn dial(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+    Ok(stream)
 }
 
 impl Client {
     pub fn connect(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        // A hang is an error, not a wait for ever.
-        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
-        Ok(Self {
+        dial(address).map(Self::over)
+    }
+
+    /// The connection, for another thread to write to.
+    pub fn writer(&self) -> TcpStream {
+        self.reader.get_ref().try_clone().unwrap()
+    }
+
+    /// Ends our side; what comes can still be read.
+    pub fn end(&mut self) {
+        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over a connection that is there.
+    pub fn over(stream: S) -> Self {
+        Self {
             reader: BufReader::new(stream),
-        })
+        }
+    }
+
+    /// What the connection runs over.
+    pub fn stream(&self) -> &S {
+        self.reader.get_ref()
     }
 
     pub fn get(&mut self, path: &str) -> Option<Answer> {
@@ -107,7 +133,19 @@ impl Client {
 
     /// Writes bytes as they are.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.reader.get_mut().write_all(bytes).unwrap();
+        self.try_raw(bytes).unwrap();
+    }
+
+    /// Like [`Self::raw`], where the peer may have left.
+    pub fn try_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let stream = self.reader.get_mut();
+        stream.write_all(bytes)?;
+        stream.flush()
+    }
+
+    /// Reads until the connection ends orderly.
+    pub fn read_to_end(&mut self, rest: &mut Vec<u8>) -> std::io::Result<usize> {
+        self.reader.read_to_end(rest)
     }
 
     /// Reads one response; `None` when the connection ended before its first byte.
@@ -180,16 +218,6 @@ impl Client {
         let mut bytes = vec![0; length];
         self.reader.read_exact(&mut bytes).unwrap();
         bytes
-    }
-
-    /// The connection, for another thread to write to.
-    pub fn writer(&self) -> TcpStream {
-        self.reader.get_ref().try_clone().unwrap()
-    }
-
-    /// Ends our side; what comes can still be read.
-    pub fn end(&mut self) {
-        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
     fn line(&mut self) -> Option<String> {

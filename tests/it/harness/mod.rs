@@ -4,6 +4,7 @@ pub mod frames;
 pub mod http;
 pub mod python;
 pub mod streams;
+pub mod tls;
 pub mod upstream;
 
 use std::fs;

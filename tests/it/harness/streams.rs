@@ -16,8 +16,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 /// A body that the test fills. It ends when the other end is dropped, or breaks off with an error.
 pub struct Frames(mpsc::UnboundedReceiver<io::Result<Frame<Bytes>>>);
@@ -92,7 +94,13 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
 
 /// A connection to the proxy.
 pub async fn connect(address: SocketAddr) -> SendRequest<Frames> {
-    let stream = TcpStream::connect(address).await.unwrap();
+    over(TcpStream::connect(address).await.unwrap()).await
+}
+
+/// A connection over a stream that is there.
+pub async fn over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Frames> {
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -121,6 +129,21 @@ pub type Respond = Pin<Box<dyn Future<Output = Response<Frames>> + Send>>;
 pub fn upstream(
     respond: impl Fn(Request<Incoming>) -> Respond + Send + Sync + 'static,
 ) -> SocketAddr {
+    serve(respond, None)
+}
+
+/// An endpoint over TLS.
+pub fn upstream_over_tls(
+    tls: TlsAcceptor,
+    respond: impl Fn(Request<Incoming>) -> Respond + Send + Sync + 'static,
+) -> SocketAddr {
+    serve(respond, Some(tls))
+}
+
+fn serve(
+    respond: impl Fn(Request<Incoming>) -> Respond + Send + Sync + 'static,
+    tls: Option<TlsAcceptor>,
+) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
@@ -133,21 +156,35 @@ pub fn upstream(
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                let respond = Arc::clone(&respond);
+                let (respond, tls) = (Arc::clone(&respond), tls.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| {
-                        let response = respond(request);
-                        async move { Ok::<_, io::Error>(response.await) }
-                    });
-                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await
-                        .ok();
+                    match tls {
+                        None => serve_connection(stream, respond).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve_connection(stream, respond).await;
+                            }
+                        }
+                    }
                 });
             }
         });
     });
     address
+}
+
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    respond: Arc<impl Fn(Request<Incoming>) -> Respond + Send + Sync + 'static>,
+) {
+    let service = service_fn(move |request| {
+        let response = respond(request);
+        async move { Ok::<_, io::Error>(response.await) }
+    });
+    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .ok();
 }
 
 /// Answers with the request's body as it comes, trailers included.

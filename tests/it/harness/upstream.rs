@@ -1,6 +1,6 @@
 //! Upstreams of our own: they answer what the test says and remember what they got.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -23,10 +23,13 @@ impl Received {
 
 type Behave = dyn Fn(&Received, &mut TcpStream) -> bool + Send + Sync;
 
+/// The requests that an upstream got.
+pub type Log = Arc<Mutex<Vec<Received>>>;
+
 /// A server on a port of its own. It lives as long as the test process.
 pub struct Upstream {
     pub address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
+    received: Log,
 }
 
 impl Upstream {
@@ -71,6 +74,14 @@ impl Upstream {
 
     /// Does what `behave` does with each connection, which has so many before it.
     pub fn connections(behave: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        Self::connections_into(Log::default(), behave)
+    }
+
+    /// Like [`Self::connections`]; what `behave` puts into the log is what was received.
+    pub fn connections_into(
+        received: Log,
+        behave: impl Fn(usize, TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let behave = Arc::new(behave);
@@ -80,10 +91,7 @@ impl Upstream {
                 thread::spawn(move || behave(number, stream));
             }
         });
-        Self {
-            address,
-            received: Arc::default(),
-        }
+        Self { address, received }
     }
 
     /// Does what `behave` does with each request; the connection is closed when it returns false.
@@ -116,13 +124,13 @@ impl Upstream {
     }
 }
 
-fn read_line(reader: &mut BufReader<TcpStream>) -> Option<String> {
+fn read_line(reader: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
     (reader.read_line(&mut line).ok()? > 0).then_some(line)
 }
 
 /// Reads one request.
-pub fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Received> {
+pub fn read_request(reader: &mut impl BufRead) -> Option<Received> {
     let mut head = String::new();
     loop {
         let line = read_line(reader)?;

@@ -19,6 +19,18 @@ fn tell_of_the_end(stream: &mut TcpStream, told: &Sender<Instant>) {
     told.send(Instant::now()).ok();
 }
 
+/// An endpoint that never answers. It tells when a request is there, and when its sender leaves.
+fn hanging() -> (Upstream, Receiver<()>, Receiver<Instant>) {
+    let (sender, ends) = mpsc::channel();
+    let (reached, request) = mpsc::channel();
+    let upstream = Upstream::behaving(move |_, stream| {
+        reached.send(()).unwrap();
+        tell_of_the_end(stream, &sender);
+        false
+    });
+    (upstream, request, ends)
+}
+
 fn assert_told(left: Instant, ends: &Receiver<Instant>, proxy: &Proxy) {
     let told = ends.recv_timeout(Duration::from_secs(20)).unwrap();
     let after = told.duration_since(left);
@@ -29,13 +41,7 @@ fn assert_told(left: Instant, ends: &Receiver<Instant>, proxy: &Proxy) {
 
 #[test]
 fn before_the_answer() {
-    let (sender, ends) = mpsc::channel();
-    let (reached, request) = mpsc::channel();
-    let upstream = Upstream::behaving(move |_, stream| {
-        reached.send(()).unwrap();
-        tell_of_the_end(stream, &sender);
-        false
-    });
+    let (upstream, request, ends) = hanging();
     let proxy = one_arm("", "", &[upstream.address]);
     let mut client = proxy.client();
     client.raw(GET);
@@ -87,13 +93,7 @@ fn amid_its_own_body() {
 
 #[test]
 fn with_a_reset() {
-    let (sender, ends) = mpsc::channel();
-    let (reached, request) = mpsc::channel();
-    let upstream = Upstream::behaving(move |_, stream| {
-        reached.send(()).unwrap();
-        tell_of_the_end(stream, &sender);
-        false
-    });
+    let (upstream, request, ends) = hanging();
     let proxy = one_arm("", "", &[upstream.address]);
     let mut stream = TcpStream::connect(proxy.proxy).unwrap();
     stream.write_all(GET).unwrap();
@@ -108,13 +108,7 @@ fn with_a_reset() {
 
 #[test]
 fn with_another_request_behind_the_one_that_waits() {
-    let (sender, ends) = mpsc::channel();
-    let (reached, request) = mpsc::channel();
-    let upstream = Upstream::behaving(move |_, stream| {
-        reached.send(()).unwrap();
-        tell_of_the_end(stream, &sender);
-        false
-    });
+    let (upstream, request, ends) = hanging();
     let proxy = one_arm("", "", &[upstream.address]);
     let mut client = proxy.client();
     client.raw(GET);

@@ -381,7 +381,7 @@ fn serve_one_each(listener: std::net::TcpListener) {
 }
 
 /// Reads one frame: its type, its flags, its payload.
-fn frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
+pub(super) fn frame(stream: &mut TcpStream) -> Option<(u8, u8, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).ok()?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -395,7 +395,7 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 /// Starts a connection and gives the server's settings.
-fn settings(stream: &mut TcpStream) -> Vec<(u16, u32)> {
+pub(crate) fn settings(stream: &mut TcpStream) -> Vec<(u16, u32)> {
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .unwrap();
@@ -433,7 +433,7 @@ fn limits_are_announced() {
 }
 
 /// Answers pings until there is a GOAWAY and then the end. Whether there was one.
-fn until_the_end(stream: &mut TcpStream) -> bool {
+pub(crate) fn until_the_end(stream: &mut TcpStream) -> bool {
     let mut goes = false;
     while let Some((kind, flags, payload)) = frame(stream) {
         goes |= kind == GOAWAY;

@@ -1,19 +1,28 @@
 //! What the data plane promises under abuse: clients and upstreams that refuse, reset, hang, drip and lie.
 
 mod abort;
+mod budget;
 mod drain;
 mod expect;
 mod failures;
 mod forwarding;
 mod grpc;
+mod health;
 mod http2;
 mod lies;
 mod limits;
+mod memory;
+mod model;
 mod pass_through;
+mod preface;
 mod refusals;
+mod replacing;
 mod retries;
+mod secured;
+mod silence;
 mod streaming;
 mod timeouts;
+mod tls;
 mod upgrade;
 
 use std::io::{BufRead, BufReader, Read, Write};
