@@ -173,7 +173,7 @@ fn an_endpoint_that_refuses_leaves_and_the_rest_of_its_arm_serves() {
     let tries = || {
         proxy
             .log()
-            .matches("could not connect to an endpoint")
+            .matches("could not connect to an endpoint endpoint=")
             .count()
     };
     let before = tries();
@@ -442,9 +442,12 @@ fn an_arm_whose_only_endpoint_rests_leaves_the_draw() {
     until_healthy(&proxy, "stars", &[true, true]);
     // A request may have been under way while the last one was judged.
     assert!((2..=3).contains(&b.served()));
-    let drawn = decide(&proxy, "/v1/stars", 40);
-    assert!(drawn.iter().all(|(_, propensity, _)| *propensity == 0.5));
-    assert!(drawn.iter().any(|(arm, ..)| arm == "b"));
+    // The workers' clocks go in steps, and not the same ones.
+    eventually("both are drawn", || {
+        let drawn = decide(&proxy, "/v1/stars", 40);
+        let evenly = drawn.iter().all(|(_, propensity, _)| *propensity == 0.5);
+        (evenly && drawn.iter().any(|(arm, ..)| arm == "b")).then_some(())
+    });
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn complaints(proxy: &Proxy) -> Vec<String> {
     let log = proxy.log();
     let told = log
         .lines()
-        .filter(|line| line.contains("could not connect to an endpoint"));
+        .filter(|line| line.contains("could not connect to an endpoint endpoint="));
     told.map(str::to_owned).collect()
 }
 
