@@ -278,11 +278,16 @@ impl<'c> Client<'c> {
         else {
             return Ok(());
         };
+        // Where this is given up in the middle of the write, nothing can follow.
+        let had_begun = std::mem::replace(&mut self.has_begun, true);
         status_line(out, status);
         fields.lines(out);
         out.extend_from_slice(b"\r\n");
         let written = wire.write(&[out], self.patience).await;
         out.clear();
+        if written.is_ok() {
+            self.has_begun = had_begun;
+        }
         written
     }
 

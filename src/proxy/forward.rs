@@ -110,6 +110,10 @@ impl Forward<'_> {
 
     /// Takes in what an attempt says of an endpoint.
     fn judge(&self, state: &EndpointState, relayed: Result<Relayed, ForwardError>, status: u16) {
+        // Others may share the endpoint and go by what is said of it. What a default upstream says of any path is nothing to them.
+        if !self.target.ejections.has_places() {
+            return;
+        }
         let verdict = match relayed {
             Err(error) if error.is_stale() || error.is_the_clients() => return,
             Err(_) => Verdict::Failure,

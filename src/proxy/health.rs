@@ -82,8 +82,8 @@ fn tell(route: &Route, serving: &Serving, availability: &Availability, now: u64)
     }
     let is_whole = || route.arms.iter().all(|arm| arm.target.is_available(now));
     if is_whole() {
-        route.is_degraded.store(false, Ordering::Release);
-        // Whoever has lost an endpoint in between may have said so before that.
+        // Whoever has lost an endpoint in between may have said so before that: it reads what they said, and so sees what they did.
+        route.is_degraded.swap(false, Ordering::AcqRel);
         if !is_whole() {
             route.is_degraded.store(true, Ordering::Release);
         }

@@ -22,28 +22,25 @@ pub fn choose(
 ) -> Option<usize> {
     let count = endpoints.len();
     let start = turn.checked_rem(count)?;
+    let distance = |index: usize| (index + count - start) % count;
+    let is_full = |endpoint: Choice| endpoint.available && endpoint.weight >= 1.0;
+    if !endpoints.clone().any(is_full) {
+        return lightest(endpoints, distance);
+    }
     let takes_part = |(index, endpoint): &(usize, Choice)| {
         endpoint.available
             && (endpoint.weight >= 1.0 || is_its_turn(*index, count, turn, endpoint.weight))
     };
     let load = |(index, endpoint): (usize, Choice)| {
-        let distance = if endpoint.weight < 1.0 {
+        let preferred = if endpoint.weight < 1.0 {
             0
         } else {
-            1 + (index + count - start) % count
+            1 + distance(index)
         };
-        ((endpoint.in_flight, distance), index)
+        ((endpoint.in_flight, preferred), index)
     };
-    let best = endpoints
-        .clone()
-        .enumerate()
-        .filter(takes_part)
-        .map(load)
-        .min();
-    let Some((_, index)) = best else {
-        return lightest(endpoints);
-    };
-    Some(index)
+    let candidates = endpoints.enumerate().filter(takes_part);
+    candidates.map(load).min().map(|(_, index)| index)
 }
 
 /// Whether a turn belongs to the part that an endpoint of this weight has of all turns. Multiples of the golden ratio spread evenly, and are in step
@@ -54,14 +51,20 @@ fn is_its_turn(index: usize, count: usize, turn: usize, weight: f64) -> bool {
     (0.0..weight).contains(&(place - index as f64))
 }
 
-/// The available endpoint that (in flight + 1) / weight is least for.
-fn lightest(endpoints: impl Iterator<Item = Choice>) -> Option<usize> {
+/// The available endpoint that (in flight + 1) / weight is least for; of several the nearest.
+fn lightest(
+    endpoints: impl Iterator<Item = Choice>,
+    distance: impl Fn(usize) -> usize,
+) -> Option<usize> {
     let load = |endpoint: Choice| (f64::from(endpoint.in_flight) + 1.0) / endpoint.weight;
-    endpoints
+    let available = endpoints
         .enumerate()
-        .filter(|(_, endpoint)| endpoint.available)
-        .min_by(|(_, one), (_, other)| load(*one).total_cmp(&load(*other)))
-        .map(|(index, _)| index)
+        .filter(|(_, endpoint)| endpoint.available);
+    let least = available.min_by(|(one, first), (other, second)| {
+        let by_load = load(*first).total_cmp(&load(*second));
+        by_load.then_with(|| distance(*one).cmp(&distance(*other)))
+    });
+    least.map(|(index, _)| index)
 }
 
 #[cfg(test)]
@@ -147,8 +150,22 @@ mod tests {
         };
         for turn in 0..100 {
             assert_eq!(choose([slow(3, 0.1)].into_iter(), turn), Some(0));
+            // 4 / .9 is less than 1 / .1.
             let both = choose([slow(3, 0.9), slow(0, 0.1)].into_iter(), turn);
-            assert!(both.is_some());
+            assert_eq!(both, Some(0));
+            let hung = choose([slow(50, 0.9), slow(0, 0.9)].into_iter(), turn);
+            assert_eq!(hung, Some(1));
+        }
+    }
+
+    #[test]
+    fn slow_starters_that_are_alone_and_equal_take_turns() {
+        let slow = Choice {
+            weight: 0.1,
+            ..plain(0)
+        };
+        for turn in 0..9 {
+            assert_eq!(choose([slow; 3].into_iter(), turn), Some(turn % 3));
         }
     }
 }

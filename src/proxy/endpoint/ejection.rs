@@ -38,6 +38,11 @@ impl Ejections {
         }
     }
 
+    /// Whether any endpoint can ever be ejected here.
+    pub fn has_places(&self) -> bool {
+        !self.until.is_empty()
+    }
+
     /// Takes a place until then, if one is free.
     fn take(&self, now: u64, until: u64) -> Option<&AtomicU64> {
         self.until.iter().find(|place| {
