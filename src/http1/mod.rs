@@ -8,10 +8,12 @@
 
 pub mod chunked;
 pub mod field;
+pub mod fields;
 pub mod head;
 pub mod tokens;
 
-use head::{Fields, HeadError};
+use fields::Fields;
+use head::HeadError;
 
 /// How a message's body is delimited (RFC 9112 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use crate::engine::snapshot::Serving;
 use crate::experiment::MissingUnit;
 use crate::experiment::decision::LoggedDecision;
 use crate::experiment::id::{ExperimentId, KeyHash, MAX_KEY_BYTES};
-use crate::http1::head::{Fields, Request};
+use crate::http1::fields::Fields;
+use crate::http1::head::Request;
 use crate::rewards::{self, Reference};
 
 const JSON: &str = "application/json";

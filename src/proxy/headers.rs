@@ -10,7 +10,8 @@ use crate::config::settings::{Forwarding, ForwardingMode, ForwardingStyle};
 use crate::experiment::id::SequenceKey;
 use crate::experiment::upstream::{HostRule, PathRewrite};
 use crate::http1::field::{Known, is_protected};
-use crate::http1::head::{Fields, Request, Response};
+use crate::http1::fields::Fields;
+use crate::http1::head::{Request, Response};
 use crate::http1::tokens;
 
 /// The decision's id.

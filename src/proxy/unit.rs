@@ -2,7 +2,8 @@
 
 use crate::experiment::{UnitRule, UnitSource};
 use crate::http1::field::Known;
-use crate::http1::head::{Fields, Request};
+use crate::http1::fields::Fields;
+use crate::http1::head::Request;
 
 /// What a request says about its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
