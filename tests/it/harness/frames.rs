@@ -1,9 +1,9 @@
 //! An HTTP/2 endpoint that writes the frames that the test says (RFC 9113 §4.1), where a library would not.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::upstream::Upstream;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -29,21 +29,13 @@ pub struct Peer(TcpStream);
 
 /// Does what `behave` does with each connection, which has so many before it. It lives as long as the test process.
 pub fn upstream(behave: impl Fn(usize, &mut Peer) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let behave = Arc::new(behave);
-    thread::spawn(move || {
-        for (number, stream) in listener.incoming().flatten().enumerate() {
-            let behave = Arc::clone(&behave);
-            thread::spawn(move || {
-                let mut peer = Peer(stream);
-                if peer.begin().is_some() {
-                    behave(number, &mut peer);
-                }
-            });
+    let upstream = Upstream::connections(move |number, stream| {
+        let mut peer = Peer(stream);
+        if peer.begin().is_some() {
+            behave(number, &mut peer);
         }
     });
-    address
+    upstream.address
 }
 
 impl Peer {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 /// A request as an upstream got it.
@@ -46,6 +46,20 @@ impl Upstream {
     pub fn raw(answer: &[u8]) -> Self {
         let answer = answer.to_vec();
         Self::behaving(move |_, stream| stream.write_all(&answer).is_ok())
+    }
+
+    /// Answers with these bytes: those who ask with an `x-wait` when it is let, once for each that is sent, and all others at once.
+    pub fn gated(answer: &[u8]) -> (Self, mpsc::Sender<()>) {
+        let answer = answer.to_vec();
+        let (release, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let upstream = Self::behaving(move |request, stream| {
+            if request.header("x-wait").is_some() {
+                gate.lock().unwrap().recv().unwrap();
+            }
+            stream.write_all(&answer).is_ok()
+        });
+        (upstream, release)
     }
 
     /// Answers as soon as a request's head is there, and reads no body.

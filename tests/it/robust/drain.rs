@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, mpsc};
 
 use super::{GET, OK, endings, one_arm};
 use crate::harness::upstream::Upstream;
@@ -16,14 +15,7 @@ fn until_nobody_listens(proxy: &Proxy) {
 
 #[test]
 fn idle_connections_are_closed_and_a_request_in_flight_is_the_last_of_its_own() {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Arc::new(Mutex::new(gate));
-    let upstream = Upstream::behaving(move |request, stream| {
-        if request.header("x-wait").is_some() {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        stream.write_all(OK).is_ok()
-    });
+    let (upstream, release) = Upstream::gated(OK);
     let mut proxy = one_arm("", "", &[upstream.address]);
     let mut idle = proxy.client();
     assert_eq!(idle.get("/v1/stars").unwrap().status, 200);

@@ -156,14 +156,7 @@ fn endpoints_of_http_1_1_get_what_was_sent() {
 
 #[test]
 fn a_stream_that_waits_holds_up_no_other() {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let endpoint = Upstream::behaving(move |request, stream| {
-        if request.header("x-wait").is_some() {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        stream.write_all(OK).is_ok()
-    });
+    let (endpoint, release) = Upstream::gated(OK);
     let proxy = one_arm("", "", &[endpoint.address]);
     run(async {
         let mut client = connect(proxy.proxy).await;

@@ -1,7 +1,5 @@
 //! Bodies that are read whole share a bounded memory; whoever would need more is told to come again, and what is done makes room.
 
-use std::io::Write;
-use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use serde_json::json;
@@ -83,14 +81,7 @@ fn what_would_need_more_than_there_is_is_told_to_come_again() {
 
 #[test]
 fn room_is_kept_until_the_answer_and_not_longer() {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let upstream = Upstream::behaving(move |request, stream| {
-        if request.header("x-wait").is_some() {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        stream.write_all(OK).is_ok()
-    });
+    let (upstream, release) = Upstream::gated(OK);
     let proxy = start("", &upstream);
     let mut waiting = proxy.client();
     let body = body(900);

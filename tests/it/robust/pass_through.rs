@@ -2,7 +2,6 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::{Mutex, mpsc};
 
 use super::{OK, echo_chunks, is_overload, policy};
 use crate::harness::http::{Answer, Client};
@@ -350,12 +349,7 @@ fn a_clients_own_bad_body_is_its_own_fault() {
 
 #[test]
 fn they_count_among_the_requests_in_flight() {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let upstream = Upstream::behaving(move |_, stream| {
-        gate.lock().unwrap().recv().unwrap();
-        stream.write_all(OK).is_ok()
-    });
+    let (upstream, release) = Upstream::gated(OK);
     let proxy = passing_to(
         upstream.address,
         "",
@@ -363,7 +357,7 @@ fn they_count_among_the_requests_in_flight() {
         free_address(),
     );
     let mut first = proxy.client();
-    first.raw(b"GET /elsewhere HTTP/1.1\r\nhost: a\r\n\r\n");
+    first.raw(b"GET /elsewhere HTTP/1.1\r\nhost: a\r\nx-wait: 1\r\n\r\n");
     eventually("the first is in flight", || {
         (upstream.received().len() == 1).then_some(())
     });

@@ -1,9 +1,7 @@
 //! One process takes the place of another where clients speak TLS or HTTP/2, or the API has a port of its own.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -22,19 +20,6 @@ use crate::harness::tls::shown;
 use crate::harness::upstream::Upstream;
 use crate::harness::{Proxy, eventually, free_address};
 
-/// An endpoint that answers those who ask for it when it is let, and all others at once.
-fn gated() -> (Upstream, mpsc::Sender<()>) {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let upstream = Upstream::behaving(move |request, stream| {
-        if request.header("x-wait").is_some() {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        stream.write_all(OK).is_ok()
-    });
-    (upstream, release)
-}
-
 const WAITS: &[u8] = b"GET /v1/stars HTTP/1.1\r\nhost: a\r\nx-wait: 1\r\n\r\n";
 
 fn until_in_flight(upstream: &Upstream) {
@@ -49,7 +34,7 @@ fn until_in_flight(upstream: &Upstream) {
 
 #[test]
 fn clients_over_tls_do_not_notice() {
-    let (upstream, release) = gated();
+    let (upstream, release) = Upstream::gated(OK);
     let mut secured = Secured::start("", "", &upstream);
     let mut waiting = secured.dial().connect(secured.proxy.proxy).unwrap();
     waiting.raw(WAITS);
@@ -105,7 +90,7 @@ fn clients_over_tls_do_not_notice() {
 
 #[test]
 fn clients_of_http_2_are_told_to_go_and_finish_what_they_have_begun() {
-    let (upstream, release) = gated();
+    let (upstream, release) = Upstream::gated(OK);
     let mut proxy = one_arm("", "", &[upstream.address]);
     let mut idle = TcpStream::connect(proxy.proxy).unwrap();
     idle.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
@@ -172,7 +157,7 @@ fn post(address: SocketAddr, path: &str, body: &str) -> crate::harness::http::An
 
 #[test]
 fn a_port_of_its_own_for_the_api_is_handed_over_too() {
-    let (upstream, release) = gated();
+    let (upstream, release) = Upstream::gated(OK);
     let api = free_address();
     let text = policy("", &[("a", &[upstream.address])]);
     let mut proxy = Proxy::prepare(&[("stars", &text)], "");

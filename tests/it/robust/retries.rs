@@ -40,6 +40,8 @@ fn a_refused_request_goes_to_another_endpoint_of_the_arm_under_the_same_decision
 #[test]
 fn a_pooled_connection_that_was_closed_is_no_error_for_anybody() {
     for resets in [false, true] {
+        let closed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&closed);
         let upstream = Upstream::connections(move |_, stream| {
             let mut reader = BufReader::new(stream);
             read_request(&mut reader).unwrap();
@@ -49,6 +51,8 @@ fn a_pooled_connection_that_was_closed_is_no_error_for_anybody() {
                     .set_linger(Some(std::time::Duration::ZERO))
                     .unwrap();
             }
+            drop(reader);
+            count.fetch_add(1, Ordering::Release);
         });
         let proxy = one_arm("", "", &[upstream.address]);
         let mut client = proxy.client();
@@ -56,8 +60,10 @@ fn a_pooled_connection_that_was_closed_is_no_error_for_anybody() {
             let method = if round % 2 == 0 { "POST" } else { "GET" };
             let answer = client.send(method, "/v1/stars", &[], b"{}").unwrap();
             assert_eq!(answer.status, 200, "{round} {answer:?}");
-            // Time to close, as an endpoint has whose idle connections end.
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            // An endpoint whose idle connections end has closed it before the next request comes.
+            while closed.load(Ordering::Acquire) <= round {
+                std::thread::yield_now();
+            }
         }
     }
 }

@@ -269,14 +269,7 @@ fn a_response_that_breaks_off_does_not_end_orderly() {
 
 #[test]
 fn a_certificate_is_replaced_without_a_restart() {
-    let (release, gate) = mpsc::channel::<()>();
-    let gate = Mutex::new(gate);
-    let upstream = Upstream::behaving(move |request, stream| {
-        if request.header("x-wait").is_some() {
-            gate.lock().unwrap().recv().unwrap();
-        }
-        stream.write_all(OK).is_ok()
-    });
+    let (upstream, release) = Upstream::gated(OK);
     let secured = Secured::start("", "", &upstream);
     let connect = || secured.dial().connect(secured.proxy.proxy).unwrap();
     let (mut open, mut waiting) = (connect(), connect());
