@@ -137,9 +137,11 @@ impl Ejection {
             self.sentence
                 .compare_exchange(word, next.pack(), Ordering::AcqRel, Ordering::Relaxed);
         if sentenced.is_err() {
-            // Another request has ejected it at the same time. A place that is not free is nobody else's.
-            let free = place.compare_exchange(next.until, 0, Ordering::AcqRel, Ordering::Relaxed);
-            debug_assert!(free.is_ok() || next.until <= now, "a place has one owner");
+            // Another request has ejected it at the same time, and the place is given back. If its time was up meanwhile (`now` may be long ago), somebody
+            // else may have it.
+            place
+                .compare_exchange(next.until, 0, Ordering::AcqRel, Ordering::Relaxed)
+                .ok();
             return None;
         }
         self.consecutive.store(0, Ordering::Relaxed);
