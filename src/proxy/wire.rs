@@ -255,28 +255,13 @@ impl Wire {
         Ok(self.reading.while_idle(patience, readable).await??)
     }
 
-    /// Whether the peer of an idle connection has neither sent anything nor left, as far as the runtime knows.
+    /// Whether the peer of an idle connection has neither sent anything nor left.
     pub fn is_quiet(&self) -> bool {
-        if self.stream.borrow_mut().has_more() {
-            return false;
-        }
-        let mut byte = [0];
-        match &*self.stream.borrow() {
-            Stream::Tcp(stream) => matches!(
-                stream.try_read(&mut byte),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock
-            ),
-            stream => {
-                matches!(stream.socket().try_io(tokio::io::Interest::READABLE, || {
-                    rustix::net::recv(stream.socket(), &mut byte[..], rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT)
-                        .map_err(io::Error::from)
-                }), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-        }
+        !self.stream.borrow_mut().has_more() && self.socket_is_quiet()
     }
 
-    /// Like [`Self::is_quiet`], but asks the kernel, which knows before the runtime does.
-    pub fn is_quiet_now(&self) -> bool {
+    /// Whether nothing waits in the socket. The kernel is asked: the runtime hears of what happened only when it next waits.
+    pub fn socket_is_quiet(&self) -> bool {
         let mut byte = [0];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         let stream = self.stream.borrow();

@@ -30,9 +30,6 @@ use super::wire::{Buffer, Buffers, Wire};
 use crate::experiment::Endpoint;
 use crate::experiment::upstream::{Protocol, Scheme};
 
-/// An idle connection that was used within so many milliseconds is taken for open without asking the kernel.
-const FRESH: u64 = 100;
-
 /// Room for what is to be written that an idle connection keeps.
 const KEPT_ROOM: usize = 4 << 10;
 
@@ -229,8 +226,6 @@ pub struct Connection {
     pub out: Vec<u8>,
     /// Whether it has served a request before.
     pub is_reused: bool,
-    /// When it last served one.
-    used: u64,
     /// Unused since the last sweep.
     marked: bool,
 }
@@ -343,9 +338,7 @@ impl Pool {
             kept.stream = None;
         }
         while let Some(connection) = kept.idle.pop() {
-            let is_fresh = self.timers.now() < connection.used + FRESH;
-            let wire = &connection.wire;
-            if wire.is_quiet() && (is_fresh || wire.is_quiet_now()) {
+            if connection.wire.is_quiet() {
                 return Some(Link::Wire(connection));
             }
         }
@@ -379,7 +372,6 @@ impl Pool {
             buffer: Buffer::new(&self.buffers),
             out: Vec::new(),
             is_reused: false,
-            used: self.timers.now(),
             marked: false,
         })))
     }
@@ -413,7 +405,7 @@ impl Pool {
         if connection.out.capacity() > KEPT_ROOM {
             connection.out = Vec::new();
         }
-        (connection.used, connection.is_reused) = (self.timers.now(), true);
+        connection.is_reused = true;
         connection.marked = false;
         let mut kept = self.kept.borrow_mut();
         let idle = &mut place(&mut kept, state.index).idle;

@@ -42,7 +42,7 @@ async fn what_was_decrypted_with_the_answer_is_not_taken_for_silence() {
     let mut buffer = Buffer::new(&Rc::default());
     assert_eq!(wire.fill(&mut buffer, FIRST, LONG).await, Ok(FIRST));
     // It was all taken from the socket.
-    assert!(wire.is_quiet_now());
+    assert!(wire.socket_is_quiet());
     assert!(!wire.is_quiet());
     buffer.consume(FIRST);
     assert_eq!(wire.fill(&mut buffer, FIRST, LONG).await, Ok(7));
@@ -59,6 +59,6 @@ async fn a_goodbye_that_was_read_with_the_answer_is_not_taken_for_silence() {
     endpoint.flush().await.unwrap();
     let mut buffer = Buffer::new(&Rc::default());
     assert_eq!(wire.fill(&mut buffer, FIRST, LONG).await, Ok(6));
-    assert!(wire.is_quiet_now());
+    assert!(wire.socket_is_quiet());
     assert!(!wire.is_quiet());
 }
