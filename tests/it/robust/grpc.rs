@@ -154,8 +154,9 @@ fn a_real_client_and_a_real_server_do_not_notice() {
     let argument = format!("{server},{}", proxy.proxy);
     assert_eq!(python.run(SCRIPT, Path::new(&argument)).trim(), "done");
     let ended = endings(&proxy, 12);
-    let aborted = ended.iter().filter(|ending| *ending == "aborted").count();
-    assert_eq!(aborted, 2, "the deadline and the cancellation: {ended:?}");
+    // The server keeps the deadline too, and may say so before the client leaves; of the cancellation it knows nothing.
+    assert!(["aborted", "failed"].contains(&&*ended[9]), "{ended:?}");
+    assert_eq!(ended[10], "aborted", "{ended:?}");
 }
 
 const GRPC: (&str, &str) = ("content-type", "application/grpc");
